@@ -1,0 +1,1 @@
+"""The `mbo` command and its four services: ingest, book, gateway, persist."""

@@ -1,0 +1,1 @@
+"""What crosses a process boundary or serves several services; never imports `services`."""
