@@ -1,0 +1,90 @@
+"""The catalogue of every metric, as data: dashboards, alert rules, README and tests are checked against it.
+
+Names: `mbo_<service>_<noun>_<unit>`, counters end in `_total`, times in seconds, sizes in bytes. Labels are small sets.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_S = (.0001, .00025, .0005, .001, .002, .003, .004, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1.0, 2.5, 10.0)  # fmt: skip
+
+
+class Metric(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = LATENCY_S
+
+
+COMMON: tuple[Metric, ...] = (
+    Metric("mbo_service_up", "gauge", "1 while the service is ready", ("role",)),
+    Metric("mbo_service_errors_total", "counter", "Errors by kind; every one is also in the log", ("role", "kind")),
+    Metric("mbo_service_restarts_total", "counter", "Times the service dropped its state and started again from the broker", ("role", "reason")),  # fmt: skip
+    Metric("mbo_broker_reconnects_total", "counter", "Connections to the broker made after a loss", ("role",)),
+    Metric("mbo_broker_call_seconds", "histogram", "Round trips to the broker, by what they are for", ("role", "call")),
+)
+
+INGEST: tuple[Metric, ...] = (
+    Metric("mbo_ingest_records_total", "counter", "Records acknowledged by the broker", ("feed",)),
+    Metric("mbo_ingest_controls_total", "counter", "Control entries acknowledged by the broker", ("feed", "type")),
+    Metric("mbo_ingest_bytes_total", "counter", "Bytes of entries acknowledged by the broker", ("feed",)),
+    Metric("mbo_ingest_flushes_total", "counter", "Flushes acknowledged", ("feed",)),
+    Metric("mbo_ingest_flush_seconds", "histogram", "A flush from sending to acknowledgement", ("feed",)),
+    Metric("mbo_ingest_wait_seconds", "histogram", "From the due time of a batch's oldest record to its flush", ("feed",)),
+    Metric("mbo_ingest_backlog_records", "gauge", "Ordinals between the last record and the slowest required reader", ("feed",)),  # fmt: skip
+    Metric("mbo_ingest_held_back_seconds_total", "counter", "Time a replay was held back by backlog or memory", ("feed", "why")),  # fmt: skip
+    Metric("mbo_ingest_resent_records_total", "counter", "Records sent again after the broker lost them", ("feed",)),
+    Metric("mbo_ingest_gaps_total", "counter", "Gaps in the source that could not be filled", ("feed",)),
+    Metric("mbo_ingest_fenced_total", "counter", "Appends refused because another ingest owns the feed", ("feed",)),
+    Metric("mbo_ingest_trim_floor_ordinals", "gauge", "Ordinal below which `:in` is trimmed", ("feed", "shard")),
+    Metric("mbo_ingest_broker_memory_bytes", "gauge", "used_memory of the broker", ()),
+    Metric("mbo_ingest_broker_memory_limit_bytes", "gauge", "maxmemory of the broker; 0 is none", ()),
+    Metric("mbo_ingest_position_items", "gauge", "Position in the source", ("feed",)),
+    Metric("mbo_ingest_session_number", "gauge", "Session being written", ("feed",)),
+)
+
+BOOK: tuple[Metric, ...] = (
+    Metric("mbo_book_records_total", "counter", "Records applied and committed", ("feed", "shard")),
+    Metric("mbo_book_commits_total", "counter", "Commits accepted", ("feed",)),
+    Metric("mbo_book_apply_seconds", "histogram", "Engine time of a batch", ("feed",)),
+    Metric("mbo_book_commit_seconds", "histogram", "A commit round from sending to acknowledgement", ("feed",)),
+    Metric("mbo_book_ingest_seconds", "histogram", "From ts_ingest to the commit of a batch", ("feed",)),
+    Metric("mbo_book_lag_records", "gauge", "Ordinals between the end of `:in` and the offset, owned shards", ("feed", "shard")),  # fmt: skip
+    Metric("mbo_book_lag_seconds", "gauge", "Age of the oldest record not yet committed, owned shards", ("feed", "shard")),
+    Metric("mbo_book_shards_owned", "gauge", "Shards this worker owns", ("feed",)),
+    Metric("mbo_book_takeovers_total", "counter", "Shards taken", ("feed",)),
+    Metric("mbo_book_epochs_lost_total", "counter", "Shards lost to another owner before they were released", ("feed",)),
+    Metric("mbo_book_images_total", "counter", "Book images by result", ("feed", "result")),
+    Metric("mbo_book_image_bytes", "gauge", "Compressed size of the newest image", ("feed", "shard")),
+    Metric("mbo_book_image_age_seconds", "gauge", "Age of the newest image", ("feed", "shard")),
+    Metric("mbo_book_anomalies_total", "counter", "Odd records by kind; never fatal", ("feed", "kind")),
+    Metric("mbo_book_stale_shards", "gauge", "Owned shards whose books may be wrong", ("feed",)),
+    Metric("mbo_book_recoveries_total", "counter", "Recoveries by where the state came from", ("feed", "source")),
+)
+
+GATEWAY: tuple[Metric, ...] = ()
+
+PERSIST: tuple[Metric, ...] = ()
+
+METRICS: tuple[Metric, ...] = (*COMMON, *INGEST, *BOOK, *GATEWAY, *PERSIST)
+
+registry = CollectorRegistry(auto_describe=True)
+
+
+@cache
+def get(name: str) -> Any:
+    """The Prometheus object of a catalogue name (registered on first use); KeyError if it is not in the catalogue."""
+    row = {metric.name: metric for metric in METRICS}[name]
+    if row.kind == "histogram":
+        return Histogram(row.name, row.help, row.labels, registry=registry, buckets=row.buckets)
+    return (Counter if row.kind == "counter" else Gauge)(row.name, row.help, row.labels, registry=registry)
+
+
+def render() -> bytes:
+    """The text exposition of everything used in this process."""
+    return generate_latest(registry)
