@@ -1,0 +1,335 @@
+"""Access to Redis or Valkey, standalone or cluster: packed commands over redis-py's connections, one thread a Broker.
+
+redis-py makes the connection (URL, password, TLS); a round trip here is one packed write and the replies it owes, on
+one connection held for good, at about half the CPU of a redis-py pipeline. There are no silent retries: a lost reply
+is BrokerLost, and the caller's compare-and-append makes its retry safe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
+from redis.retry import Retry
+
+from shared.errors import BrokerError, BrokerFull, BrokerLost, UsageError
+from shared.wire.keys import Keys
+
+Command = tuple[Any, ...]
+
+CONNECT_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 10.0
+MAX_BLOCK_MS = 5_000  # of an XREAD; below REPLY_TIMEOUT_S, or a quiet stream would look like a lost broker
+CLUSTER_POLL_S = 0.001
+SCRIPTS = ("append", "commit", "fence", "lease", "trim")
+_RETRY_WORDS = ("LOADING", "READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "NOSCRIPT", "MASTERDOWN", "UNBLOCKED", "EXECABORT")  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """One stream entry: its ID and its field `d`."""
+
+    id: bytes
+    d: bytes
+
+
+@cache
+def script_source(name: str) -> str:
+    return resources.files("shared.wire").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+
+
+class _Node:
+    """One connection to one server, scripts loaded on it."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+        self._connection: Any = None
+        self.shas: dict[str, str] = {}
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            connection: Any = self._pool.make_connection()
+            try:
+                connection.connect()
+            except BaseException:
+                connection.disconnect()
+                raise
+            self._connection = connection
+            for name in SCRIPTS:
+                connection.send_command("SCRIPT", "LOAD", script_source(name), check_health=False)
+            self.shas = {name: connection.read_response().decode() for name in SCRIPTS}
+        return self._connection
+
+    def send(self, commands: Sequence[Command]) -> None:
+        connection = self.connection
+        pack = connection.pack_command
+        connection.send_packed_command([part for command in commands for part in pack(*command)], check_health=False)
+
+    def receive(self, timeout_s: float | None = None) -> Any:
+        if timeout_s is None:
+            return self.connection.read_response()
+        return self.connection.read_response(timeout=timeout_s)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+
+class Pending(NamedTuple):
+    """Commands on their way: pass to `Broker.finish` before anything else is sent on this Broker."""
+
+    groups: list[tuple[_Node, list[int], bool]]  # node, indices of the commands sent to it, whether in MULTI
+    size: int
+
+
+class Broker:
+    """One connection (a node each on a cluster). Not thread-safe: a thread that talks makes its own."""
+
+    def __init__(self, url: str, prefix: str = "", *, name: str = "mbo", password: str | None = None) -> None:
+        self.url, self.keys, self.name = url, Keys(prefix), name
+        options: dict[str, Any] = {
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": REPLY_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "client_name": name,
+        }
+        if password:
+            options["password"] = password
+        if url.startswith("unix://"):
+            options.pop("socket_connect_timeout")
+            options["socket_connect_timeout"] = CONNECT_TIMEOUT_S
+        self._options = options
+        try:
+            self._seed = _Node(redis.ConnectionPool.from_url(url, **options))
+        except ValueError as error:
+            raise UsageError(f"broker URL: {error}; say redis://HOST:PORT, rediss://… or unix:///PATH") from error
+        self.is_cluster: bool | None = None
+        self._nodes: dict[tuple[str, int], _Node] = {}
+        self._slots: list[tuple[int, int, tuple[str, int]]] = []
+
+    # -- topology ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect now and learn whether it is a cluster; raises BrokerLost."""
+        try:
+            self._seed.send([("INFO", "cluster")])
+            self.is_cluster = b"cluster_enabled:1" in self._seed.receive()
+            if self.is_cluster:
+                self._seed.send([("CLUSTER", "SLOTS")])
+                self._slots = [
+                    (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1]))) for row in self._seed.receive()
+                ]
+        except (RedisError, OSError) as error:
+            self._fail(error)
+
+    def _node(self, key: Any) -> _Node:
+        if self.is_cluster is None:
+            self.connect()
+        if not self.is_cluster:
+            return self._seed
+        slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
+        for low, high, address in self._slots:
+            if low <= slot <= high:
+                node = self._nodes.get(address)
+                if node is None:
+                    kwargs = {**self._seed._pool.connection_kwargs, "host": address[0], "port": address[1]}
+                    pool = redis.ConnectionPool(connection_class=self._seed._pool.connection_class, **kwargs)
+                    node = self._nodes[address] = _Node(pool)
+                return node
+        raise BrokerLost(f"no cluster node serves slot {slot}")
+
+    def _fail(self, error: Exception) -> Any:
+        """Drop connections and raise the error of ours that says what it means."""
+        text = str(error)
+        if isinstance(error, ResponseError) and text.startswith(("OOM", "command not allowed when used memory")):
+            self.close()
+            raise BrokerFull("the broker is out of memory: raise maxmemory or let readers catch up") from error
+        lost = isinstance(error, ConnectionError | TimeoutError | BusyLoadingError | NoScriptError | OSError)
+        self.close()
+        if lost or text.split(" ", 1)[0] in _RETRY_WORDS or "READONLY" in text:
+            if "WRONGPASS" in text or "NOAUTH" in text or "NOPERM" in text or "invalid username-password" in text:
+                raise BrokerError(f"the broker refused our credentials: {text}") from error
+            raise BrokerLost(f"broker {_where(self.url)}: {text or type(error).__name__}") from error
+        raise BrokerError(f"broker {_where(self.url)}: {text}") from error
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        for node in (self._seed, *self._nodes.values()):
+            node.close()
+        self._nodes.clear()
+        self.is_cluster = None
+
+    # -- commands ---------------------------------------------------------------------------------------------------
+
+    def call(self, *command: Any) -> Any:
+        """One command, routed by its first key; the reply."""
+        return self.pipe([command])[0]
+
+    def pipe(self, commands: Sequence[Command]) -> list[Any]:
+        """Several commands in one round trip a node, in order within a node; raises on the first error reply."""
+        return self.finish(self.begin(commands, multi=False))
+
+    def transact(self, commands: Sequence[Command]) -> list[Any]:
+        """Several commands as one MULTI/EXEC (one a slot on a cluster), so that blocked readers wake once."""
+        return self.finish(self.begin(commands, multi=True))
+
+    def begin(self, commands: Sequence[Command], *, multi: bool) -> Pending:
+        """Send without waiting; the one flush in flight of a self-clocked writer."""
+        try:
+            groups: dict[tuple[int, int], tuple[_Node, list[int], bool]] = {}
+            for index, command in enumerate(commands):
+                key = _first_key(command)
+                node = self._node(key)
+                slot = key_slot(str(key).encode()) if self.is_cluster and multi else 0
+                groups.setdefault((id(node), slot), (node, [], multi))[1].append(index)
+            for node, indices, as_multi in groups.values():
+                batch: list[Command] = [self._resolve(commands[i], node) for i in indices]
+                if as_multi and len(batch) > 1:
+                    batch = [("MULTI",), *batch, ("EXEC",)]
+                node.send(batch)
+            return Pending(list(groups.values()), len(commands))
+        except (RedisError, OSError) as error:
+            return self._fail(error)  # type: ignore[no-any-return]
+
+    def finish(self, pending: Pending) -> list[Any]:
+        """The replies of `begin`, in the order of its commands."""
+        replies: list[Any] = [None] * pending.size
+        failure: Exception | None = None
+        try:
+            for node, indices, multi in pending.groups:
+                if multi and len(indices) > 1:
+                    queued = [_receive(node) for _ in range(len(indices) + 1)]  # OK of MULTI, QUEUED of each
+                    failure = failure or next((q for q in queued if isinstance(q, Exception)), None)
+                    answer = _receive(node)
+                    results = answer if isinstance(answer, list) else [answer] * len(indices)
+                else:
+                    results = [_receive(node) for _ in indices]
+                for index, reply in zip(indices, results, strict=True):
+                    if isinstance(reply, Exception):
+                        failure = failure or reply
+                    replies[index] = reply
+            if failure is not None:
+                raise failure
+            return replies
+        except (RedisError, OSError) as error:
+            return self._fail(error)  # type: ignore[no-any-return]
+
+    def script(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Command:
+        """The command that runs a script of shared/wire/scripts; pass it to call, pipe or transact."""
+        return ("EVALSHA", f"@{name}", len(keys), *keys, *args)
+
+    @staticmethod
+    def _resolve(command: Command, node: _Node) -> Command:
+        if command[0] == "EVALSHA":
+            _ = node.connection
+            return (command[0], node.shas[command[1][1:]], *command[2:])
+        return command
+
+    # -- streams ----------------------------------------------------------------------------------------------------
+
+    def read(self, after: Mapping[str, str], *, count: int, block_ms: int = 0) -> dict[str, list[Entry]]:
+        """New entries of streams after the given IDs, at most `count` a stream; {} if none came within `block_ms`.
+
+        On a cluster the nodes are asked in turn: one XREAD never spans slots.
+        """
+        if not after:
+            time.sleep(min(block_ms, MAX_BLOCK_MS) / 1000)
+            return {}
+        block_ms = min(block_ms, MAX_BLOCK_MS)
+        if self.is_cluster is None:
+            self.connect()
+        if not self.is_cluster:
+            names = list(after)
+            block = ("BLOCK", block_ms) if block_ms > 0 else ()
+            return _entries(self.call("XREAD", "COUNT", count, *block, "STREAMS", *names, *(after[n] for n in names)))
+        deadline = time.monotonic() + block_ms / 1000
+        pause = CLUSTER_POLL_S
+        while True:
+            replies = self.pipe([("XREAD", "COUNT", count, "STREAMS", name, last) for name, last in after.items()])
+            found = {k: v for reply in replies for k, v in _entries(reply).items()}
+            if found or time.monotonic() >= deadline:
+                return found
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+
+    def last_ids(self, streams: Sequence[str]) -> list[Entry | None]:
+        """The last entry of each stream."""
+        replies = self.pipe([("XREVRANGE", name, "+", "-", "COUNT", 1) for name in streams])
+        return [Entry(reply[0][0], reply[0][1][1]) if reply else None for reply in replies]
+
+    def hash(self, key: str) -> dict[str, str]:
+        """HGETALL as text."""
+        flat = self.call("HGETALL", key)
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+    # -- server -----------------------------------------------------------------------------------------------------
+
+    def info(self, section: str) -> dict[str, str]:
+        """INFO of the seed node."""
+        self._node("x")
+        try:
+            self._seed.send([("INFO", section)])
+            lines = self._seed.receive().decode().splitlines()
+        except (RedisError, OSError) as error:
+            self._fail(error)
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def check_settings(self) -> list[str]:
+        """What of the broker's settings endangers exactly-once or latency, one line each; [] if all is well."""
+        wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+        wishes = {"appendfsync": "everysec", "auto-aof-rewrite-percentage": "0"}
+        try:
+            self._seed.send([("CONFIG", "GET", name) for name in (*wanted, *wishes)])
+            replies = [_receive(self._seed) for _ in (*wanted, *wishes)]
+        except (RedisError, OSError) as error:
+            self._fail(error)
+        said = []
+        for (name, value), reply in zip((wanted | wishes).items(), replies, strict=True):
+            got = reply[1].decode() if isinstance(reply, list) and len(reply) > 1 else None
+            if got is not None and got != value:
+                said.append(f"broker setting {name} is {got}, should be {value}")
+        return said
+
+
+def _receive(node: _Node) -> Any:
+    """A reply, or the error reply as a value, so that the replies behind it are still read."""
+    try:
+        return node.receive()
+    except ResponseError as error:
+        return error
+
+
+def _first_key(command: Command) -> Any:
+    if command[0] == "EVALSHA":
+        return command[3]
+    if command[0] == "XREAD":
+        return command[command.index("STREAMS") + 1]
+    return command[1] if len(command) > 1 else ""
+
+
+def _entries(reply: Any) -> dict[str, list[Entry]]:
+    if not reply:
+        return {}
+    return {name.decode(): [Entry(entry[0], entry[1][1]) for entry in entries if entry[1]] for name, entries in reply}
+
+
+def _where(url: str) -> str:
+    from shared.settings import hide_password
+
+    return hide_password(url)
