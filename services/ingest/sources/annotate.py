@@ -1,0 +1,140 @@
+"""Put control entries between records: symbol mappings, definitions, statuses, days; cut to a window and symbols."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from services.ingest.sources.sequence import Control
+from shared.dbn import InstrumentSymbol, Message
+from shared.records import Rows
+
+DAY_NS = 86_400_000_000_000
+
+
+def mapping(one: InstrumentSymbol) -> Control:
+    return {
+        "type": "mapping",
+        "instrument_id": one.instrument_id,
+        "symbol": one.symbol,
+        "start": one.start_ns,
+        "end": one.end_ns,
+    }
+
+
+def day(ts_ns: int) -> Control:
+    """The control of the UTC day that `ts_ns` lies in."""
+    date = dt.datetime.fromtimestamp(ts_ns // 1_000_000_000, dt.UTC).date()
+    return {"type": "day", "date": date.isoformat()}
+
+
+def plan(instruments: Iterable[InstrumentSymbol]) -> tuple[list[InstrumentSymbol], list[InstrumentSymbol]]:
+    """(the first name of every id, by id; later changes of name, by time). Repetitions are dropped."""
+    first: dict[int, InstrumentSymbol] = {}
+    now: dict[int, str] = {}
+    changes: list[InstrumentSymbol] = []
+    for one in sorted(instruments, key=lambda one: (one.start_ns or 0, one.instrument_id)):
+        if now.get(one.instrument_id) == one.symbol:
+            continue
+        if one.instrument_id in now:
+            changes.append(one)
+        else:
+            first[one.instrument_id] = one
+        now[one.instrument_id] = one.symbol
+    return [first[key] for key in sorted(first)], changes
+
+
+@dataclass
+class Annotator:
+    """`symbols`: names or decimal instrument ids to keep, none for all. Window by ts_recv, `end` exclusive, ns."""
+
+    instruments: list[InstrumentSymbol]
+    symbols: frozenset[str] = frozenset()
+    start: int | None = None
+    end: int | None = None
+    _names: dict[int, str] = field(default_factory=dict)
+    _definitions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _keep: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._keep = {int(text) for text in self.symbols if text.isdigit() and int(text) < 2**32}
+        self._given_ids = frozenset(self._keep)
+
+    def _map(self, control: Control) -> Iterator[Control]:
+        ident, symbol = control["instrument_id"], control["symbol"]
+        if self._names.get(ident) == symbol:
+            return
+        was_kept = self._is_kept(ident)
+        self._names[ident] = symbol
+        if self.symbols:
+            if symbol in self.symbols or ident in self._given_ids:
+                self._keep.add(ident)
+            else:
+                self._keep.discard(ident)
+        if was_kept or self._is_kept(ident):
+            yield control
+
+    def _is_kept(self, instrument_id: int) -> bool:
+        return not self.symbols or instrument_id in self._keep
+
+    def _message(self, message: Message) -> Iterator[Control]:
+        if message.kind == "mapping":
+            yield from self._map(message.control())
+        elif message.kind in ("definition", "status") and self._is_kept(message.instrument_id):
+            if message.kind == "definition":
+                if self._definitions.get(message.instrument_id) == message.fields:
+                    return
+                self._definitions[message.instrument_id] = message.fields
+            yield message.control()
+
+    def _filter(self, records: Rows) -> Iterator[Rows]:
+        if self.symbols:
+            records = records[np.isin(records["instrument_id"], list(self._keep))]
+        if len(records):
+            yield records
+
+    def items(self, merged: Iterable[Rows | Message]) -> Iterator[Rows | Control]:
+        """The merged input with controls in their places. Ends at the first record at or after `end`."""
+        first, changes = plan(self.instruments)
+        for one in first:
+            yield from self._map(mapping(one))
+        changes.reverse()
+        midnight: int | None = None  # the next one
+        for item in merged:
+            if isinstance(item, Message):
+                yield from self._message(item)
+                continue
+            records, is_last = self._window(item)
+            while len(records):
+                top = int(records["ts_recv"].max())
+                if midnight is None:
+                    midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                change = changes[-1].start_ns or 0 if changes else None
+                edge = midnight if change is None else min(midnight, change)
+                if top < edge:
+                    yield from self._filter(records)
+                    break
+                n = int((records["ts_recv"] >= edge).argmax())
+                yield from self._filter(records[:n])
+                records = records[n:]
+                if edge == midnight:
+                    midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                    yield day(midnight - 1)
+                while changes and (changes[-1].start_ns or 0) <= edge:
+                    yield from self._map(mapping(changes.pop()))
+            if is_last:
+                return
+
+    def _window(self, records: Rows) -> tuple[Rows, bool]:
+        """The part inside the window, and whether it ends here."""
+        if self.start is not None:
+            records = records[records["ts_recv"] >= self.start]
+        if self.end is not None and len(records):
+            late = records["ts_recv"] >= self.end
+            if late.any():
+                return records[: int(late.argmax())], True
+        return records, False

@@ -1,0 +1,38 @@
+"""Make the sources a user asked for: one for each dataset, because files of two datasets are two feeds."""
+
+from __future__ import annotations
+
+from services.ingest.sources.base import Source
+from services.ingest.sources.file import FileSource, Selection
+from services.ingest.sources.options import KINDS, SIM, SourceOptions
+from services.ingest.sources.paths import by_dataset, expand, scan
+from shared import logs
+from shared.errors import UsageError
+
+log = logs.get("ingest")
+
+
+def make_sources(options: SourceOptions) -> list[Source]:
+    """At least one source. Raises SourceError for input that cannot be read, UsageError for wrong combinations."""
+    kinds = [each for each in options.source if each in KINDS]
+    if not options.source:
+        raise UsageError("--source is empty: give files or folders, or one of sim, live, historical")
+    if kinds and len(options.source) > 1:
+        raise UsageError(f"--source {kinds[0]} stands alone: give either files or one of sim, live, historical")
+    if not kinds:
+        return _files(options)
+    if kinds[0] == SIM:
+        return _simulated(options)
+    raise UsageError(f"--source {kinds[0]} is not there")
+
+
+def _files(options: SourceOptions) -> list[Source]:
+    paths = expand(options.source)
+    scanned = [scan(path) for path in paths]
+    groups = by_dataset(scanned)
+    taken = {one.path for group in groups.values() for one in group}
+    for path in paths:
+        if path not in taken:
+            log.warning("file_taken_once", file=str(path), text="another file given has the same content")
+    selection = Selection(symbols=options.symbols, start=options.start, end=options.end)
+    return [FileSource(group, selection, loop=options.loop) for group in groups.values()]
