@@ -120,6 +120,23 @@ TOUCHED: np.dtype[Any] = np.dtype(
     ]
 )
 
+# One bar of trades of one book, by ts_event; stored and served by persist.
+BAR: np.dtype[Any] = np.dtype(
+    [
+        ("ts", "<u8"),  # start of the interval
+        ("open", "<i8"),
+        ("high", "<i8"),
+        ("low", "<i8"),
+        ("close", "<i8"),
+        ("volume", "<u8"),
+        ("trades", "<u4"),
+        ("instrument_id", "<u4"),
+        ("publisher_id", "<u2"),
+        ("interval_s", "<u2"),
+        ("reserved", "<u4"),
+    ]
+)
+
 BOOK_OPEN = 1  # records of an unfinished event are held back
 BOOK_CROSSED = 2  # raw best bid > best ask
 BOOK_LOCKED = 4  # raw best bid = best ask
@@ -148,7 +165,7 @@ EFFECT_MOVED = 4  # price changed, or priority lost
 EFFECT_CLEARED = 5
 EFFECT_REPLACED = 6  # an add of a live order id, or an F_TOB / F_MBP level set
 
-for _layout, _bytes in ((MBO, 56), (BBO, 72), (TRADE, 56), (LEVEL, 32), (AUCTION, 88), (TOUCHED, 32), (EFFECT, 32)):
+for _layout, _bytes in ((MBO, 56), (BBO, 72), (TRADE, 56), (LEVEL, 32), (AUCTION, 88), (TOUCHED, 32), (BAR, 64), (EFFECT, 32)):
     if _layout.itemsize != _bytes:  # pragma: no cover
         raise TypeError(f"layout of {_bytes} bytes has {_layout.itemsize}")
 
