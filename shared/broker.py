@@ -278,6 +278,16 @@ class Broker:
         flat = self.call("HGETALL", key)
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
+    def time_ms(self, key: str) -> int:
+        """The clock of the server that holds `key`, in ms: leases are judged by it."""
+        try:
+            node = self._node(key)
+            node.send([("TIME",)])
+            seconds, micros = node.receive()
+        except (RedisError, OSError) as error:
+            self._fail(error)
+        return int(seconds) * 1000 + int(micros) // 1000
+
     # -- server -----------------------------------------------------------------------------------------------------
 
     def info(self, section: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 2.0
 REGISTER_S = 2.0
 PROC_DEAD_S = 10.0
+INTERNAL_ERROR = 70  # exit status (EX_SOFTWARE): worth a restart, unlike 1 and 2
 CHECK_TIMEOUT_S = 3.0
 
 
@@ -226,6 +228,10 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
     except MboError as error:
         log.error("failed", detail=str(error), **error.facts)
         status = error.exit_status
+    except Exception as error:  # noqa: BLE001 - a fault of ours: say where, let the launcher start us again
+        errors.labels(service.role, "internal").inc()
+        log.error("internal error", detail=repr(error), trace=traceback.format_exc())
+        status = INTERNAL_ERROR
     finally:
         service.close()
         registration.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgpack
 
 from shared.errors import ImageError
-from shared.orderbook.engine import Batch, Engine, Policy, make_engine, restore_engine
+from shared.orderbook.engine import NOTHING, Batch, Engine, Policy, make_engine, restore_engine
 from shared.wire.codec import InEntry
 
 MAGIC = b"MBOS"
@@ -70,6 +70,11 @@ class ShardState:
     def image(self) -> bytes:
         """The canonical image: header (session, ordinal, symbols, flags) and the engine's image."""
         return encode(self.header(), self.engine.image())
+
+    def freeze(self) -> Callable[[], bytes]:
+        """A quick copy of the state; the returned function encodes it and may run in another thread."""
+        header, encode_engine = self.header(), self.engine.freeze()
+        return lambda: encode(header, encode_engine())
 
     def header(self) -> dict[str, Any]:
         return {

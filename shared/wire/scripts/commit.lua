@@ -1,5 +1,5 @@
 -- A book worker's commit: output entry, offset and, now and then, the image pointer, in one step, fenced by its lease.
--- KEYS: out, lease, pos, img   ARGV: token, expected offset, new offset, d ('' = none), image JSON ('' = none)
+-- KEYS: out, lease, pos, img, staged image (with one)   ARGV: token, expected offset, new offset, d ('' = none), image JSON ('' = none)
 local token = redis.call('HGET', KEYS[2], 'token')
 if token ~= ARGV[1] then return {'FENCED', token or ''} end
 local offset = redis.call('HGET', KEYS[3], 'book') or '0-0'
@@ -15,6 +15,7 @@ if ARGV[5] ~= '' then
   local previous = redis.call('HGET', KEYS[4], 'newest')
   if previous then redis.call('HSET', KEYS[4], 'previous', previous) end
   redis.call('HSET', KEYS[4], 'newest', ARGV[5])
+  redis.call('PERSIST', KEYS[5])
   local image = cjson.decode(ARGV[5])
   local older = redis.call('HGET', KEYS[3], 'book_image')
   redis.call('HSET', KEYS[3], 'book_image', image.offset)

@@ -1,0 +1,1 @@
+"""Book workers: lease shards, rebuild their books, commit exactly once. In: `{feed:NN}:in`. Out: `{feed:NN}:out`, `:img`."""

@@ -1,0 +1,81 @@
+"""Bring a shard's books to its committed offset: start-up, take-over and recovery are this one path."""
+
+from __future__ import annotations
+
+from services.book.settings import BookSettings
+from shared import images, logs, metrics
+from shared.broker import Broker
+from shared.errors import Gap, ImageError, WireError
+from shared.orderbook.engine import Policy
+from shared.orderbook.shard import ShardState
+from shared.wire.codec import decode_in
+from shared.wire.keys import parse_id, stream_id
+from shared.wire.reading import follow, until
+
+log = logs.get("book")
+
+PAGE_ENTRIES = 64
+
+
+def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, policy: Policy) -> ShardState:
+    """The state at the committed offset of a shard: newest good image, then the stream, silently.
+
+    If neither reaches (no image, and the stream trimmed), the shard is stale from here on and says so.
+    """
+    committed = parse_id(broker.call("HGET", broker.keys.shard(feed, shard, "pos"), "book") or b"0-0")
+    found = metrics.get("mbo_book_recoveries_total")
+    for pointer in images.pointers(broker, feed, shard):
+        try:
+            state = images.load(broker, pointer, settings.engine)
+        except ImageError as error:
+            log.warning("image refused", feed=feed, shard=shard, detail=str(error))
+            metrics.get("mbo_book_images_total").labels(feed, "refused").inc()
+            continue
+        if (state.session, state.ordinal) > committed:
+            log.warning("image ahead of its offset", feed=feed, shard=shard, offset=pointer["offset"])
+            continue
+        try:
+            replay(broker, state, feed, shard, committed)
+        except Gap as gap:
+            log.warning("stream does not reach the image", feed=feed, shard=shard, detail=str(gap))
+            continue
+        found.labels(feed, "image").inc()
+        return state
+    state = ShardState(policy, kind=settings.engine)
+    try:
+        replay(broker, state, feed, shard, committed)
+        found.labels(feed, "stream" if committed > (0, 0) else "begin").inc()
+    except Gap as gap:
+        log.error("books cannot be rebuilt: stale until a snapshot", feed=feed, shard=shard, detail=str(gap))
+        found.labels(feed, "none").inc()
+        state = ShardState(policy, kind=settings.engine)
+        state.session, state.ordinal = committed
+        state.stale = True
+    return state
+
+
+def replay(broker: Broker, state: ShardState, feed: str, shard: int, committed: tuple[int, int]) -> None:
+    """Apply the stream from the state's position to `committed`, publishing nothing; raises Gap."""
+    stream = broker.keys.shard(feed, shard, "in")
+    after = stream_id(state.session, state.ordinal)
+    while (state.session, state.ordinal) < committed:
+        rows = broker.call("XRANGE", stream, f"({after}", "+", "COUNT", PAGE_ENTRIES)
+        if not rows:
+            raise Gap(f"the stream ends at {after}, the offset is {stream_id(*committed)}")
+        for entry_id, fields in rows:
+            session = parse_id(entry_id)[0]
+            if session > committed[0]:
+                raise Gap(f"session {session} begins before the offset {stream_id(*committed)} was reached")
+            entry = follow(state.session, state.ordinal, entry_id, decode_in(fields[1]))
+            after = entry_id.decode()
+            if entry is None:
+                continue
+            if session == committed[0]:
+                if entry.first > committed[1]:
+                    return
+                entry = until(entry, committed[1])
+            state.apply(entry)
+            if state.session != session:
+                raise WireError(f"entry {after} is of session {session}, but no begin came", feed=feed, shard=shard)
+            if (state.session, state.ordinal) >= committed:
+                return

@@ -1,0 +1,201 @@
+"""One feed at work: read ahead, release what is due, one flush in flight, never more than the readers can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from services.ingest.pacing import NS, Pacer
+from services.ingest.progress import FeedProgress
+from services.ingest.publisher import Publisher, Waiting
+from services.ingest.settings import IngestSettings
+from services.ingest.sources.base import Chunk, EndOfSource, Source
+from services.ingest.upkeep import Upkeep
+from shared import logs, metrics
+from shared.broker import Broker
+from shared.clock import Clock
+
+log = logs.get("ingest")
+
+STANDBY_POLL_S = 0.2
+LIVE_READ_S = 0.001
+IDLE_S = 0.002  # longest nap while records are to come
+
+
+class Feed:
+    """Drives a Publisher from a Source. `step` never blocks for long; it returns how long it has nothing to do."""
+
+    def __init__(
+        self, source: Source, name: str, settings: IngestSettings, clock: Clock, owner: str, password: str | None
+    ) -> None:
+        self.source, self.name, self.settings, self.clock = source, name, settings, clock
+        broker = Broker(settings.broker, settings.prefix, name=f"ingest-{name}", password=password)
+        self.control = Broker(settings.broker, settings.prefix, name=f"ingest-{name}-control", password=password)
+        self.publisher = Publisher(broker, self.control, clock, settings, name, owner)
+        self.upkeep = Upkeep(self.control, clock, settings, name)
+        self.pacer = Pacer(clock, settings.speed, settings.rate)
+        self.state = "starting"
+        self.has_ended = False
+        self._ahead: tuple[Chunk, NDArray[Any] | None, int] | None = None  # chunk, due times, records released
+        self._flushed_at = 0.0
+        self._busy = False
+        self._renew_at = 0.0
+        self._standby_at = 0.0
+        self._progress = FeedProgress(name, source.total)
+        get = metrics.get
+        self._records = get("mbo_ingest_records_total").labels(name)
+        self._flushes = get("mbo_ingest_flushes_total").labels(name)
+        self._flush_seconds = get("mbo_ingest_flush_seconds").labels(name)
+        self._wait_seconds = get("mbo_ingest_wait_seconds").labels(name)
+        self._held = get("mbo_ingest_held_back_seconds_total")
+        self._position = get("mbo_ingest_position_items").labels(name)
+        self._oldest_due = 0
+
+    def start(self) -> bool:
+        """Take the feed and open the source where it must go on; False while another ingest owns it."""
+        now = self.clock.monotonic()
+        if now < self._standby_at:
+            return False
+        try:
+            self.publisher.take()
+        except Waiting as waiting:
+            self._standby_at = now + STANDBY_POLL_S
+            if self.state != "standby":
+                log.info("standby", feed=self.name, why=str(waiting))
+            self.state = "standby"
+            return False
+        self._renew_at = now + self.settings.lease_ms / 3000
+        resume = self.publisher.start(self.source)
+        metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
+        self._ahead, self.state, self.has_ended = None, "running", False
+        self.pacer = Pacer(self.clock, self.settings.speed, self.settings.rate)
+        if resume.is_complete:
+            log.info("source already complete: nothing added", feed=self.name, session=resume.session)
+            self.publisher.end("source ended")
+            self._finish_source()
+        else:
+            self.source.open(resume.position, resume.spec)
+        return True
+
+    def _finish_source(self) -> None:
+        self.has_ended, self.state = True, "ended"
+        self._progress.close()
+
+    def step(self) -> float:
+        """One pass; the seconds until there is something to do."""
+        if self.state in ("starting", "standby") and not self.start():
+            return STANDBY_POLL_S
+        now = self.clock.monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + self.settings.lease_ms / 3000
+            self.publisher.renew()
+        if self.publisher.in_flight:
+            self._read_ahead()
+            self._acknowledge()
+        self.upkeep.run(self.publisher)
+        if self.has_ended:
+            return 0.02
+        why = "" if self.source.is_live else self.upkeep.held_back()
+        if why:
+            self._held.labels(self.name, why).inc(IDLE_S)
+            return IDLE_S
+        return self._release()
+
+    def _acknowledge(self) -> None:
+        count = self.publisher.finish()
+        self._records.inc(count)
+        self._flushes.inc()
+        self._flush_seconds.observe(self.clock.monotonic() - self._flushed_at)
+        self._position.set(self.publisher.position)
+        self._progress.update(self.publisher.position, self.clock.monotonic())
+
+    def _read_ahead(self) -> None:
+        if self._ahead is not None or self.has_ended:
+            return
+        limit = self.settings.entry_records * self.publisher.shards
+        chunk = self.source.read(limit, LIVE_READ_S if self.source.is_live else 0.0)
+        if chunk is not None:
+            due = self.pacer.due(chunk.records) if chunk.records is not None else None
+            self._ahead = (chunk, due, 0)
+
+    def _release(self) -> float:
+        """Give what is due to the publisher and flush; at the end of the source, end the session."""
+        try:
+            wait = self._release_due()
+        except EndOfSource:
+            self.publisher.finish()
+            if self.publisher.buffered:
+                self.publisher.flush()
+            self.publisher.end("source ended")
+            log.info("source ended", feed=self.name, position=self.publisher.position)
+            self._finish_source()
+            return 0.0
+        now = self.clock.monotonic()
+        if not self.publisher.buffered:
+            self._busy = False
+            return wait
+        floor = (self.settings.busy_floor_ms if self._busy else self.settings.floor_ms) / 1000
+        left = self._flushed_at + floor - now
+        if left > 0 and self.publisher.buffered < self.settings.entry_records:
+            return left
+        self._wait_seconds.observe(max(self.clock.now_ns() - self._oldest_due, 0) / NS)
+        self.publisher.flush()
+        self._oldest_due = 0
+        self._flushed_at, self._busy = now, True
+        return 0.0
+
+    def _release_due(self) -> float:
+        """Seconds until the next record is due, 0 if unknown."""
+        budget = self.settings.entry_records * self.publisher.shards
+        while self.publisher.buffered < budget:
+            self._read_ahead()
+            if self._ahead is None:
+                return LIVE_READ_S
+            chunk, due, released = self._ahead
+            now = self.clock.now_ns()
+            if chunk.records is None:
+                self.publisher.add(chunk, now)
+                self._oldest_due = self._oldest_due or now
+                self._ahead = None
+                continue
+            assert due is not None
+            end = int(due.searchsorted(now, side="right")) if due[-1] > now else len(due)
+            if end > released:
+                start = chunk.position - len(chunk.records)
+                ready = Chunk(start + end, chunk.records[released:end], None)
+                self._oldest_due = self._oldest_due or int(due[released])
+                self.publisher.add(ready, int(due[released]))
+            if end < len(due):
+                self._ahead = (chunk, due, end)
+                return min((int(due[end]) - now) / NS, IDLE_S)
+            self._ahead = None
+        return 0.0
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "feed": self.name, "state": self.state, "session": self.publisher.session, "position": self.publisher.position,
+            "total": self.source.total, "backlog": self.upkeep.backlog, "held_back": self.upkeep.held_back(),
+            "dataset": self.source.dataset, "live": self.source.is_live,
+        }  # fmt: skip
+
+    def reset(self) -> None:
+        """Forget everything but the source; the broker says where to go on."""
+        self.state, self._ahead = "starting", None
+        self.publisher.broker.close()
+        self.control.close()
+
+    def release(self) -> None:
+        """Send what is buffered and give the feed to a standby."""
+        if self.state in ("running", "ended"):
+            self.publisher.finish()
+            if self.publisher.buffered:
+                self.publisher.flush()
+                self.publisher.finish()
+            self.publisher.release()
+
+    def close(self) -> None:
+        self._progress.close()
+        self.source.close()
+        self.publisher.broker.close()
+        self.control.close()

@@ -1,0 +1,330 @@
+"""The one writer of a feed: lease, session, flushes, checkpoint. Every append is a compare-and-append.
+
+State is three things: which session, how far each shard is (`ordinals`), and how far the source is (`position`). All
+are read from the broker when it starts, so a start, a restart, a take-over and a broker that lost its tail are one path.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from services.ingest.router import split
+from services.ingest.settings import IngestSettings
+from services.ingest.sources.base import Chunk, Source
+from shared import logs
+from shared.broker import Broker, Command, Pending
+from shared.clock import Clock
+from shared.errors import Diverged, Fenced, UsageError, WireError
+from shared.records import Rows
+from shared.wire import codec
+from shared.wire.keys import MAX_SHARDS, shard_of, stream_id
+
+log = logs.get("ingest")
+
+CHECKPOINT_S = 0.1
+SHARD_CONTROLS = ("mapping", "definition", "status")  # go to their instrument's shard only
+
+
+class Waiting(Exception):  # noqa: N818 - a state, not an error
+    """Another ingest owns the feed: stand by."""
+
+
+class Resume(NamedTuple):
+    session: int
+    position: int
+    spec: Mapping[str, Any]
+    is_complete: bool
+
+
+class _Append(NamedTuple):
+    shard: int
+    new_id: str
+    records: int
+
+
+class Publisher:
+    """Appends one feed. Not thread-safe; raises Fenced, Diverged and BrokerError, after which only `start` helps."""
+
+    def __init__(
+        self, broker: Broker, control: Broker, clock: Clock, settings: IngestSettings, feed: str, owner: str
+    ) -> None:
+        """`broker` carries the flushes; `control` everything else, so that a flush may be in flight meanwhile."""
+        self.broker, self.control, self.clock = broker, control, clock
+        self.settings, self.feed, self.owner = settings, feed, owner
+        self.token = ""
+        self.session = 0
+        self.shards = settings.shards
+        self.last_ids: list[str] = []
+        self.ordinals: list[int] = []
+        self.covered: list[int] = []  # source position each shard already covers: skip what lies before
+        self.position = 0
+        self._parts: list[list[tuple[int, Rows | Mapping[str, Any]]]] = []  # per shard: (ts_due, records or control)
+        self._ended: list[bool] = []
+        self._instruments: dict[int, dict[str, Any]] = {}
+        self._side: list[Command] = []  # commands that ride with the next flush (instrument table)
+        self._pending: tuple[Pending, list[_Append], int] | None = None
+        self._checkpoint_at = 0.0
+        self.buffered = 0
+
+    # -- ownership and session --------------------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Take the feed's lease; raises Waiting if another holds it."""
+        keys = self.broker.keys
+        reply = self._lease("take", secrets.token_hex(8))
+        if reply[0] == b"HELD":
+            raise Waiting(f"feed {self.feed} is owned by {reply[1].decode()}")
+        self.token = reply[1].decode()
+        self.control.call("SADD", keys.feeds, self.feed)
+        log.info("feed taken", feed=self.feed, token=self.token.split(":")[0])
+
+    def renew(self) -> None:
+        """Heartbeat; raises Fenced if the feed has another owner."""
+        if self._lease("renew", self.token)[0] != b"OK":
+            raise Fenced(f"feed {self.feed} has another owner now", feed=self.feed)
+
+    def release(self) -> None:
+        """Give the feed up at once, for a standby."""
+        if self.token:
+            self._lease("release", self.token)
+            self.token = ""
+
+    def _lease(self, verb: str, text: str) -> list[bytes]:
+        key = self.broker.keys.feed(self.feed, "lease")
+        reply = self.control.call(*self.broker.script("lease", [key], [verb, self.owner, text, self.settings.lease_ms]))
+        return list(reply)
+
+    def start(self, source: Source) -> Resume:
+        """Fence every shard, find or begin the source's session, and say where the source must go on."""
+        meta = self.control.hash(self.broker.keys.feed(self.feed, "meta"))
+        self._check_meta(meta)
+        keys, shards = self.broker.keys, range(self.shards)
+        for shard in shards:
+            reply = self.control.call(*self.broker.script("fence", [keys.shard(self.feed, shard, "writer")], [self.token]))
+            if reply[0] != b"OK":
+                raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
+        known, session = meta.get("identity"), int(meta.get("session", 0))
+        if known != source.identity:
+            session += 1
+            meta = self._write_meta(source, session)
+        spec = json.loads(meta["spec"])
+        self.session = session
+        tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
+        self.last_ids, self.ordinals, self.covered, self._ended = [], [], [], []
+        for tail in tails:
+            entry = codec.decode_in(tail.d) if tail else None
+            at_session = int(tail.id.split(b"-")[0]) if tail else 0
+            if at_session > session:
+                raise WireError(f"feed {self.feed}: a shard is in session {at_session}, the feed in {session}")
+            self.last_ids.append(tail.id.decode() if tail else "0-0")
+            current = entry is not None and at_session == session
+            self.ordinals.append(entry.last if entry and current else 0)
+            self.covered.append(entry.position if entry and current else 0)
+            self._ended.append(bool(entry and current and entry.control and entry.control["type"] == "end"))
+        self._use_checkpoint()
+        self.position = min(self.covered)
+        self._parts = [[] for _ in shards]
+        self._side, self._pending, self.buffered = [], None, 0
+        saved = self.control.hash(keys.feed(self.feed, "instruments"))
+        self._instruments = {int(instrument): json.loads(fields) for instrument, fields in saved.items()}
+        complete = all(self._ended)
+        if not complete:
+            self._begin(spec, meta, source)
+        log.info("session", feed=self.feed, session=session, position=self.position, complete=complete)
+        return Resume(session, self.position, spec, complete)
+
+    def _check_meta(self, meta: Mapping[str, str]) -> None:
+        if not 1 <= self.settings.shards <= MAX_SHARDS:
+            raise UsageError(f"--shards must be 1 to {MAX_SHARDS}")
+        if not meta:
+            return
+        self.shards = int(meta["shards"])
+        for name, wanted in (("shards", str(self.settings.shards)), ("policy", self.settings.policy)):
+            if meta[name] != wanted:
+                raise UsageError(
+                    f"feed {self.feed} was made with --{name} {meta[name]}, not {wanted}: use that, another --data "
+                    f"folder or broker, or --fresh to start over", feed=self.feed,
+                )  # fmt: skip
+
+    def _write_meta(self, source: Source, session: int) -> dict[str, str]:
+        meta = {
+            "shards": str(self.shards), "policy": self.settings.policy, "dataset": source.dataset, "session": str(session),
+            "state": "open", "identity": source.identity, "spec": json.dumps(dict(source.spec)),
+            "readers": ",".join(self.settings.readers),
+        }  # fmt: skip
+        flat = [item for pair in meta.items() for item in pair]
+        self.control.call("HSET", self.broker.keys.feed(self.feed, "meta"), *flat)
+        return meta
+
+    def _use_checkpoint(self) -> None:
+        """Raise `covered` of shards that have had nothing for a while, if the checkpoint agrees with their streams."""
+        saved = self.control.hash(self.broker.keys.feed(self.feed, "ckpt"))
+        if not saved or int(saved["session"]) != self.session:
+            return
+        for shard, ordinal in enumerate(json.loads(saved["shards"])[: self.shards]):
+            if self.ordinals[shard] >= ordinal:
+                self.covered[shard] = max(self.covered[shard], int(saved["position"]))
+
+    def _begin(self, spec: Mapping[str, Any], meta: Mapping[str, str], source: Source) -> None:
+        begin = {
+            "type": "begin", "session": self.session, "dataset": source.dataset, "policy": meta["policy"],
+            "identity": meta["identity"], "spec": spec, "ts": self.clock.now_ns(), "repaired": bool(spec.get("repaired")),
+        }  # fmt: skip
+        now = self.clock.now_ns()
+        for shard in range(self.shards):
+            if self.ordinals[shard] == 0:
+                self._parts[shard].append((now, begin))
+        self.flush()
+        self.finish()
+
+    # -- items ------------------------------------------------------------------------------------------------------
+
+    def add(self, chunk: Chunk, ts_due: int) -> None:
+        """Buffer a chunk for the next flush, leaving out what a shard already covers."""
+        size = len(chunk.records) if chunk.records is not None else 1
+        start = chunk.position - size
+        if chunk.records is not None:
+            if start >= max(self.covered):
+                for shard, records in enumerate(split(chunk.records, self.shards)):
+                    if len(records):
+                        self._parts[shard].append((ts_due, records))
+                        self.buffered += len(records)
+            else:
+                self._add_uncovered(chunk.records, start, ts_due)
+        else:
+            assert chunk.control is not None
+            self._add_control(chunk.control, start, ts_due)
+        self.position = chunk.position
+
+    def _add_uncovered(self, records: Rows, start: int, ts_due: int) -> None:
+        """After a restart: each shard goes on where its own stream ends."""
+        for shard in range(self.shards):
+            skip = min(max(self.covered[shard] - start, 0), len(records))
+            mine = split(records[skip:], self.shards)[shard]
+            if len(mine):
+                self._parts[shard].append((ts_due, mine))
+                self.buffered += len(mine)
+
+    def _add_control(self, control: Mapping[str, Any], start: int, ts_due: int) -> None:
+        instrument = control.get("instrument_id")
+        targets = [shard_of(int(instrument), self.shards)] if instrument is not None else range(self.shards)
+        for shard in targets:
+            if start >= self.covered[shard]:
+                self._parts[shard].append((ts_due, control))
+                self.buffered += 1
+        if control["type"] in ("mapping", "definition"):
+            self._remember_instrument(control)
+
+    def _remember_instrument(self, control: Mapping[str, Any]) -> None:
+        fields = {k: v for k, v in control.items() if k != "type"}
+        instrument = int(fields["instrument_id"])
+        fields["shard"] = shard_of(instrument, self.shards)
+        old = self._instruments.get(instrument, {})
+        merged = {**old, **fields}
+        if merged != old:
+            self._instruments[instrument] = merged
+            key = self.broker.keys.feed(self.feed, "instruments")
+            self._side.append(("HSET", key, instrument, json.dumps(merged, default=str)))
+
+    # -- flushes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> bool:
+        return self._pending is not None
+
+    def flush(self) -> int:
+        """Send everything buffered as one transaction; `finish` must have been called. Records and controls sent."""
+        assert self._pending is None
+        now = self.clock.now_ns()
+        commands: list[Command] = []
+        appends: list[_Append] = []
+        for shard, parts in enumerate(self._parts):
+            if parts:
+                self._encode_shard(shard, parts, now, commands, appends)
+                self._parts[shard] = []
+        commands += self._side
+        self._side = []
+        monotonic = self.clock.monotonic()
+        if commands and monotonic - self._checkpoint_at >= CHECKPOINT_S:
+            self._checkpoint_at = monotonic
+            commands.append(self._checkpoint_command())
+        if commands:
+            self._pending = (self.broker.begin(commands, multi=True), appends, len(commands))
+        self.buffered = 0
+        return sum(append.records for append in appends)
+
+    def _encode_shard(
+        self, shard: int, parts: list[tuple[int, Any]], now: int, commands: list[Command], appends: list[_Append]
+    ) -> None:
+        keys, limit = self.broker.keys, self.settings.entry_records
+        in_key, writer = keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")
+        index = 0
+        while index < len(parts):
+            ts_due, first_item = parts[index]
+            if isinstance(first_item, Mapping):
+                index += 1
+                ordinal = self.ordinals[shard] + 1
+                entries = [(1, codec.encode_control(first_item, ordinal, ts_due, now, self.position))]
+            else:
+                run = [first_item]
+                index += 1
+                while index < len(parts) and not isinstance(parts[index][1], Mapping):
+                    run.append(parts[index][1])
+                    index += 1
+                records = run[0] if len(run) == 1 else np.concatenate(run)
+                entries, ordinal = [], self.ordinals[shard] + 1
+                for begin in range(0, len(records), limit):
+                    piece = records[begin : begin + limit]
+                    entries.append((len(piece), codec.encode_records(piece, ordinal, ts_due, now, self.position)))
+                    ordinal += len(piece)
+            for size, blob in entries:
+                self.ordinals[shard] += size
+                new_id = stream_id(self.session, self.ordinals[shard])
+                args = [self.token, self.last_ids[shard], new_id, blob]
+                commands.append(self.broker.script("append", [in_key, writer], args))
+                appends.append(_Append(shard, new_id, size))
+                self.last_ids[shard] = new_id
+
+    def _checkpoint_command(self) -> Command:
+        key = self.broker.keys.feed(self.feed, "ckpt")
+        fields = ("session", self.session, "position", self.position, "shards", json.dumps(self.ordinals))
+        return ("HSET", key, *fields)
+
+    def finish(self) -> int:
+        """Wait for the flush in flight, if any; the number of records and controls acknowledged.
+
+        Raises Fenced or Diverged if an append was refused: nothing after it was written either.
+        """
+        if self._pending is None:
+            return 0
+        pending, appends, _ = self._pending
+        self._pending = None
+        replies = self.broker.finish(pending)
+        for append, reply in zip(appends, replies, strict=False):
+            word = reply[0]
+            if word == b"FENCED":
+                raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=append.shard)
+            if word == b"DIVERGED":
+                raise Diverged(
+                    f"shard {self.feed}:{append.shard:02d} ends at {reply[1].decode()}: the broker lost or gained entries",
+                    feed=self.feed, shard=append.shard, at=reply[1].decode(), wanted=append.new_id,
+                )  # fmt: skip
+        return sum(append.records for append in appends)
+
+    def end(self, reason: str) -> None:
+        """Append `end` to every shard that lacks it, write the last checkpoint, and mark the session ended."""
+        self.finish()
+        now = self.clock.now_ns()
+        for shard in range(self.shards):
+            if not self._ended[shard]:
+                self._parts[shard].append((now, {"type": "end", "reason": reason}))
+        self.flush()
+        self.finish()
+        self.control.pipe(
+            [self._checkpoint_command(), ("HSET", self.broker.keys.feed(self.feed, "meta"), "state", "ended")]
+        )

@@ -1,0 +1,81 @@
+"""The ingest process: one Feed a source, driven in turn."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from services.ingest.feed import Feed
+from services.ingest.settings import IngestSettings
+from services.ingest.sources.factory import make_sources
+from shared import logs, runner, settings
+from shared.broker import Broker
+from shared.clock import Clock, SystemClock
+from shared.errors import UsageError
+from shared.wire.keys import feed_name
+
+log = logs.get("ingest")
+
+
+class IngestService:
+    """See services/ingest/README.md."""
+
+    role = "ingest"
+
+    def __init__(self, config: IngestSettings, clock: Clock | None = None) -> None:
+        self.settings = config
+        self.clock: Clock = clock or SystemClock()
+        sources = make_sources(config.source_options())
+        if config.feed and len(sources) > 1:
+            names = ", ".join(source.dataset for source in sources)
+            raise UsageError(f"--feed names one feed, but the sources are of {len(sources)} datasets ({names})")
+        owner, password = config.owner_name(), runner.password(config)
+        self.feeds = [
+            Feed(source, feed_name(config.feed or source.dataset), config, self.clock, owner, password) for source in sources
+        ]
+        self._probe = Broker(config.broker, config.prefix, name="ingest", password=password)
+
+    def start(self) -> None:
+        for line in self._probe.check_settings():
+            log.limited("broker setting", every_s=60, detail=line)
+        for feed in self.feeds:
+            if feed.state == "starting":
+                feed.start()
+
+    def step(self) -> bool:
+        wait = min(feed.step() for feed in self.feeds)
+        if wait > 0:
+            self.clock.sleep(min(wait, 0.05))
+        return not (self.settings.exit_at_end and all(feed.has_ended for feed in self.feeds))
+
+    def facts(self) -> dict[str, Any]:
+        return {"feeds": [feed.facts() for feed in self.feeds]}
+
+    def reset(self) -> None:
+        self._probe.close()
+        for feed in self.feeds:
+            feed.reset()
+
+    def drain(self) -> None:
+        for feed in self.feeds:
+            feed.release()
+
+    def close(self) -> None:
+        for feed in self.feeds:
+            feed.close()
+        self._probe.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`mbo ingest`."""
+    config, flags = settings.load(
+        IngestSettings, sys.argv[1:] if argv is None else argv, os.environ, prog="mbo ingest",
+        description="Read a source and append its records to the feed's streams, exactly once.",
+    )  # fmt: skip
+    if flags.check:
+        return runner.check(config)
+    return runner.run(IngestService, config)
+
+

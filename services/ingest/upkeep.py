@@ -1,0 +1,90 @@
+"""What keeps the broker small while a feed runs: back-pressure, trimming by MINID, AOF rewrites."""
+
+from __future__ import annotations
+
+from services.ingest.publisher import Publisher
+from services.ingest.settings import IngestSettings
+from shared import logs, metrics
+from shared.broker import Broker
+from shared.clock import Clock
+from shared.errors import Fenced
+from shared.wire.keys import parse_id, stream_id
+
+log = logs.get("ingest")
+
+BACKLOG_S = 0.02
+TRIM_S = 0.5
+MEMORY_S = 1.0
+REWRITE_LEAST_BYTES = 1 << 30
+REWRITE_FACTOR = 4  # of the memory in use: what a rewrite would leave is about that much
+
+
+class Upkeep:
+    """Polls readers' offsets and the broker's memory for one feed, on the control connection."""
+
+    def __init__(self, broker: Broker, clock: Clock, settings: IngestSettings, feed: str) -> None:
+        self.broker, self.clock, self.settings, self.feed = broker, clock, settings, feed
+        self.backlog = 0
+        self.memory_full = False
+        self._due = {"backlog": 0.0, "trim": 0.0, "memory": 0.0}
+        self._backlog_gauge = metrics.get("mbo_ingest_backlog_records").labels(feed)
+
+    def held_back(self) -> str:
+        """Why a replay must wait now: `backlog`, `memory` or the empty string."""
+        if self.memory_full:
+            return "memory"
+        return "backlog" if self.backlog > self.settings.max_backlog else ""
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = self.clock.monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    def run(self, publisher: Publisher) -> None:
+        """Do what is due; a few round trips at most."""
+        if self._is_due("backlog", BACKLOG_S):
+            self._read_offsets(publisher, trim=self._is_due("trim", TRIM_S))
+        if self._is_due("memory", MEMORY_S):
+            self._read_memory()
+
+    def _read_offsets(self, publisher: Publisher, *, trim: bool) -> None:
+        keys, readers = self.broker.keys, self.settings.readers
+        fields = (*readers, "book_image_prev")
+        rows = self.broker.pipe(
+            [("HMGET", keys.shard(self.feed, shard, "pos"), *fields) for shard in range(publisher.shards)]
+        )
+        self.backlog = 0
+        for shard, row in enumerate(rows):
+            taken = [parse_id(reply) if reply else (0, 0) for reply in row]
+            slowest = min(taken[:-1], default=(publisher.session, publisher.ordinals[shard]))
+            done = slowest[1] if slowest[0] == publisher.session else 0
+            self.backlog += max(publisher.ordinals[shard] - done, 0)
+            if trim:
+                self._trim(publisher, shard, min(taken))
+        self._backlog_gauge.set(self.backlog)
+
+    def _trim(self, publisher: Publisher, shard: int, floor: tuple[int, int]) -> None:
+        if floor == (0, 0):
+            return
+        keys = self.broker.keys
+        names = [keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")]
+        reply = self.broker.call(*self.broker.script("trim", names, [publisher.token, stream_id(floor[0], floor[1] + 1)]))
+        if reply[0] != b"OK":
+            raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=shard)
+        metrics.get("mbo_ingest_trim_floor_ordinals").labels(self.feed, shard).set(floor[1])
+
+    def _read_memory(self) -> None:
+        memory = self.broker.info("memory")
+        used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        metrics.get("mbo_ingest_broker_memory_bytes").set(used)
+        metrics.get("mbo_ingest_broker_memory_limit_bytes").set(limit)
+        was, self.memory_full = self.memory_full, bool(limit) and used > limit * self.settings.memory_share
+        if self.memory_full and not was:
+            log.limited("broker memory past its mark", used_bytes=used, limit_bytes=limit, share=self.settings.memory_share)
+        disk = self.broker.info("persistence")
+        size = int(disk.get("aof_current_size", 0))
+        if size > max(REWRITE_LEAST_BYTES, REWRITE_FACTOR * used) and disk.get("aof_rewrite_in_progress") == "0":
+            log.info("aof rewrite", size_bytes=size, used_bytes=used)
+            self.broker.call("BGREWRITEAOF")

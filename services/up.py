@@ -1,0 +1,182 @@
+"""`mbo up`: the pipeline on this machine, with choices. `mbo demo` is this with a simulated market."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fcntl
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import IO
+
+from services.drain import Drain
+from services.launcher import Child, Launcher
+from shared import logs, settings
+from shared.broker import Broker
+from shared.embedded import EmbeddedBroker
+from shared.errors import BrokerLost, UsageError
+from shared.runner import StopFlag
+from shared.settings import option
+
+log = logs.get("launcher")
+
+OPEN_WITHIN_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UpSettings:
+    """What the launcher takes; the rest goes to the services as it is."""
+
+    source: tuple[str, ...] = option(("sim",), "DBN files or folders, or one of: sim, live, historical")
+    speed: str = option("max", "replay by market time: 1 is real time, max as fast as it goes")
+    rate: float = option(0.0, "records a second instead of market time; 0 is off")
+    books: int = option(1, "book workers")
+    gateways: int = option(1, "gateway processes, on ports from --port on")
+    shards: int = option(4, "shards of a new feed")
+    policy: str = option("uncross", "what is published for crossed books", choices=("uncross", "execute", "raw"))
+    broker: str = option("embedded", "URL of a Redis or Valkey, or embedded")
+    broker_memory: str = option("2gb", "memory limit of the embedded broker")
+    prefix: str = option("", "prefix inside every key, to share one broker")
+    data: Path = option(Path("mbo-data"), "folder for everything that is kept")
+    host: str = option("127.0.0.1", "address of the page and the API")
+    port: int = option(8080, "port of the page and the API; 0 takes a free one")
+    fresh: bool = option(False, "start over: moves the data folder aside (embedded broker only)")
+    drain: bool = option(False, "end when the source has ended and every stage has committed all of it")
+    instruments: int = option(8, "sim: instruments")
+    seed: int = option(1, "sim: the same seed gives the same market")
+    messages: int | None = option(None, "sim: records in all; empty is without end")
+    sim_rate: float = option(3000.0, "sim: records a second of market time")
+    symbols: tuple[str, ...] = option((), "only these symbols")
+    log: str = option("auto", "log format", choices=("auto", "json", "text"))
+    log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
+
+
+INGEST_OPTIONS = ("speed", "rate", "shards", "policy", "instruments", "seed", "messages", "sim_rate", "symbols")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    settings.add_options(parser, UpSettings)
+
+
+def run(args: argparse.Namespace) -> int:
+    return up(settings.build(UpSettings, vars(args), os.environ, known=service_settings()))
+
+
+def service_settings() -> list[str]:
+    """Names of all services' settings: they may stand in the environment too and reach the children."""
+    from services.book.settings import BookSettings
+    from services.gateway.settings import GatewaySettings
+    from services.ingest.settings import IngestSettings
+    from services.persist.settings import PersistSettings
+
+    classes = (IngestSettings, BookSettings, GatewaySettings, PersistSettings)
+    return [field.name for each in classes for field in dataclasses.fields(each)]
+
+
+def lock_data(folder: Path) -> IO[str]:
+    """Hold the data folder for this process; UsageError if it cannot be written or another instance has it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held open for the process's life
+    except OSError as error:
+        raise UsageError(f"data folder {folder}: {error.strerror}; choose another with --data") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        owner = handle.read().strip() or "another process"
+        handle.close()
+        raise UsageError(f"data folder {folder} is in use by a running instance (pid {owner}); stop it or choose another") from None  # fmt: skip
+    handle.seek(0)
+    handle.truncate()
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+def move_aside(folder: Path) -> None:
+    """`--fresh`: keep what was there under another name."""
+    if folder.exists() and any(folder.iterdir()):
+        lock_data(folder).close()
+        aside = folder.with_name(f"{folder.name}.{time.strftime('%Y%m%d-%H%M%S')}.{secrets.token_hex(2)}")
+        folder.rename(aside)
+        print(f"moved {folder} to {aside}")
+
+
+def choose_port(host: str, port: int) -> int:
+    """A port that is free now; UsageError if the wanted one is not."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"port {host}:{port}: {error.strerror}; choose another with --port (0 takes a free one)") from error  # fmt: skip
+        return int(probe.getsockname()[1])
+
+
+def children(config: UpSettings, broker_url: str, ports: list[int]) -> list[Child]:
+    """The service processes of this pipeline."""
+    common = ["--broker", broker_url, "--log", config.log, "--log-level", config.log_level]
+    if config.prefix:
+        common += ["--prefix", config.prefix]
+    run_id = secrets.token_hex(4)
+    ingest = [*common, "--data", str(config.data), "--owner", f"ingest-{run_id}", "--source", *config.source]
+    for name in INGEST_OPTIONS:
+        value = getattr(config, name)
+        if value not in (None, (), ""):
+            ingest += ["--" + name.replace("_", "-"), *(value if isinstance(value, tuple) else (str(value),))]
+    found = [Child("persist", "persist", [*common, "--data", str(config.data)])]
+    found += [Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"]) for i in range(config.books)]
+    found += [
+        Child("gateway", f"gateway-{i}", [*common, "--host", config.host, "--port", str(port)])
+        for i, port in enumerate(ports)
+    ]
+    return [Child("ingest", "ingest", ingest), *found]
+
+
+def check_broker(url: str, prefix: str) -> None:
+    """One clear line if the broker does not answer."""
+    broker = Broker(url, prefix, name="launcher")
+    try:
+        broker.call("PING")
+    except BrokerLost as error:
+        raise UsageError(f"{error}; is it running? (--broker embedded needs none)") from error
+    finally:
+        broker.close()
+
+
+def up(config: UpSettings) -> int:
+    """Start everything, watch it, stop it; the exit status."""
+    logs.setup(config.log, config.log_level, service="launcher")
+    stop = StopFlag()
+    stop.install()
+    if config.fresh:
+        if config.broker != "embedded":
+            raise UsageError("--fresh works with the embedded broker only: choose another --prefix on a shared one")
+        move_aside(config.data)
+    lock = lock_data(config.data)
+    first = choose_port(config.host, config.port)
+    ports = [first, *(choose_port(config.host, 0 if config.port == 0 else first + i) for i in range(1, config.gateways))]
+    embedded = None
+    if config.broker == "embedded":
+        embedded = EmbeddedBroker(config.data / "broker", max_memory=config.broker_memory)
+        embedded.start()
+    else:
+        check_broker(config.broker, config.prefix)
+    url = embedded.url if embedded else config.broker
+    launcher = Launcher(embedded, children(config, url, ports))
+    drain = Drain(url, config) if config.drain else None
+    try:
+        launcher.start()
+        addresses = ", ".join(f"http://{config.host}:{port}" for port in ports)
+        print(f"mbostream: page and API on {addresses}   data in {config.data}   Ctrl-C stops it", flush=True)
+        status = launcher.run(stop, drain.is_done if drain else lambda: False)
+        if drain and status == 0 and not stop.asked:
+            drain.write_books()
+        return status
+    finally:
+        launcher.stop()
+        lock.close()

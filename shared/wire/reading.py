@@ -1,0 +1,38 @@
+"""How every reader of `:in` follows a stream: contiguous ordinals, overlaps sliced, gaps raised."""
+
+from __future__ import annotations
+
+from shared.errors import Gap
+from shared.wire.codec import InEntry
+from shared.wire.keys import parse_id
+
+
+def follow(session: int, ordinal: int, entry_id: bytes | str, entry: InEntry) -> InEntry | None:
+    """What of `entry` is new to a reader at (session, ordinal); None if nothing is.
+
+    After a broker lost its last second, batches come back with other boundaries: what the reader has is sliced off.
+    Raises Gap if ordinals between are missing.
+    """
+    at_session, last = parse_id(entry_id)
+    if at_session < session or (at_session == session and last <= ordinal):
+        return None
+    have = ordinal if at_session == session else 0
+    if entry.first > have + 1:
+        raise Gap(
+            f"ordinals {have + 1} to {entry.first - 1} of session {at_session} are missing", session=at_session,
+            wanted=have + 1, got=entry.first,
+        )  # fmt: skip
+    skip = have + 1 - entry.first
+    if skip == 0:
+        return entry
+    assert entry.records is not None  # a control covers one ordinal: it is new or not
+    return entry._replace(n=entry.n - skip, first=entry.first + skip, records=entry.records[skip:])
+
+
+def until(entry: InEntry, ordinal: int) -> InEntry:
+    """The part of `entry` up to `ordinal` inclusive; the caller knows that it begins before."""
+    cut = ordinal - entry.first + 1
+    if cut >= entry.n:
+        return entry
+    assert entry.records is not None
+    return entry._replace(n=cut, records=entry.records[:cut])
