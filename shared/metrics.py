@@ -10,7 +10,27 @@ from typing import Any, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-LATENCY_S = (.0001, .00025, .0005, .001, .002, .003, .004, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1.0, 2.5, 10.0)  # fmt: skip
+LATENCY_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.004,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+)
 
 
 class Metric(NamedTuple):
@@ -23,25 +43,71 @@ class Metric(NamedTuple):
 
 COMMON: tuple[Metric, ...] = (
     Metric("mbo_service_up", "gauge", "1 while the service is ready", ("role",)),
-    Metric("mbo_service_errors_total", "counter", "Errors by kind; every one is also in the log", ("role", "kind")),
-    Metric("mbo_service_restarts_total", "counter", "Times the service dropped its state and started again from the broker", ("role", "reason")),  # fmt: skip
-    Metric("mbo_broker_reconnects_total", "counter", "Connections to the broker made after a loss", ("role",)),
-    Metric("mbo_broker_call_seconds", "histogram", "Round trips to the broker, by what they are for", ("role", "call")),
+    Metric(
+        "mbo_service_errors_total",
+        "counter",
+        "Errors by kind; every one is also in the log",
+        ("role", "kind"),
+    ),
+    Metric(
+        "mbo_service_restarts_total",
+        "counter",
+        "Times the service dropped its state and started again from the broker",
+        ("role", "reason"),
+    ),
+    Metric(
+        "mbo_broker_reconnects_total", "counter", "Connections to the broker made after a loss", ("role",)
+    ),
+    Metric(
+        "mbo_broker_call_seconds",
+        "histogram",
+        "Round trips to the broker, by what they are for",
+        ("role", "call"),
+    ),
 )
 
 INGEST: tuple[Metric, ...] = (
     Metric("mbo_ingest_records_total", "counter", "Records acknowledged by the broker", ("feed",)),
-    Metric("mbo_ingest_controls_total", "counter", "Control entries acknowledged by the broker", ("feed", "type")),
+    Metric(
+        "mbo_ingest_controls_total", "counter", "Control entries acknowledged by the broker", ("feed", "type")
+    ),
     Metric("mbo_ingest_bytes_total", "counter", "Bytes of entries acknowledged by the broker", ("feed",)),
     Metric("mbo_ingest_flushes_total", "counter", "Flushes acknowledged", ("feed",)),
     Metric("mbo_ingest_flush_seconds", "histogram", "A flush from sending to acknowledgement", ("feed",)),
-    Metric("mbo_ingest_wait_seconds", "histogram", "From the due time of a batch's oldest record to its flush", ("feed",)),
-    Metric("mbo_ingest_backlog_records", "gauge", "Ordinals between the last record and the slowest required reader", ("feed",)),  # fmt: skip
-    Metric("mbo_ingest_held_back_seconds_total", "counter", "Time a replay was held back by backlog or memory", ("feed", "why")),  # fmt: skip
-    Metric("mbo_ingest_resent_records_total", "counter", "Records sent again after the broker lost them", ("feed",)),
+    Metric(
+        "mbo_ingest_wait_seconds",
+        "histogram",
+        "From the due time of a batch's oldest record to its flush",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_backlog_records",
+        "gauge",
+        "Ordinals between the last record and the slowest required reader",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_held_back_seconds_total",
+        "counter",
+        "Time a replay was held back by backlog or memory",
+        ("feed", "why"),
+    ),
+    Metric(
+        "mbo_ingest_resent_records_total",
+        "counter",
+        "Records sent again after the broker lost them",
+        ("feed",),
+    ),
     Metric("mbo_ingest_gaps_total", "counter", "Gaps in the source that could not be filled", ("feed",)),
-    Metric("mbo_ingest_fenced_total", "counter", "Appends refused because another ingest owns the feed", ("feed",)),
-    Metric("mbo_ingest_trim_floor_ordinals", "gauge", "Ordinal below which `:in` is trimmed", ("feed", "shard")),
+    Metric(
+        "mbo_ingest_fenced_total",
+        "counter",
+        "Appends refused because another ingest owns the feed",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_trim_floor_ordinals", "gauge", "Ordinal below which `:in` is trimmed", ("feed", "shard")
+    ),
     Metric("mbo_ingest_broker_memory_bytes", "gauge", "used_memory of the broker", ()),
     Metric("mbo_ingest_broker_memory_limit_bytes", "gauge", "maxmemory of the broker; 0 is none", ()),
     Metric("mbo_ingest_position_items", "gauge", "Position in the source", ("feed",)),
@@ -52,22 +118,76 @@ BOOK: tuple[Metric, ...] = (
     Metric("mbo_book_records_total", "counter", "Records applied and committed", ("feed", "shard")),
     Metric("mbo_book_commits_total", "counter", "Commits accepted", ("feed",)),
     Metric("mbo_book_apply_seconds", "histogram", "Engine time of a batch", ("feed",)),
-    Metric("mbo_book_commit_seconds", "histogram", "A commit round from sending to acknowledgement", ("feed",)),
+    Metric(
+        "mbo_book_commit_seconds", "histogram", "A commit round from sending to acknowledgement", ("feed",)
+    ),
     Metric("mbo_book_ingest_seconds", "histogram", "From ts_ingest to the commit of a batch", ("feed",)),
-    Metric("mbo_book_lag_records", "gauge", "Ordinals between the end of `:in` and the offset, owned shards", ("feed", "shard")),  # fmt: skip
-    Metric("mbo_book_lag_seconds", "gauge", "Age of the oldest record not yet committed, owned shards", ("feed", "shard")),
+    Metric(
+        "mbo_book_lag_records",
+        "gauge",
+        "Ordinals between the end of `:in` and the offset, owned shards",
+        ("feed", "shard"),
+    ),
+    Metric(
+        "mbo_book_lag_seconds",
+        "gauge",
+        "Age of the oldest record not yet committed, owned shards",
+        ("feed", "shard"),
+    ),
     Metric("mbo_book_shards_owned", "gauge", "Shards this worker owns", ("feed",)),
     Metric("mbo_book_takeovers_total", "counter", "Shards taken", ("feed",)),
-    Metric("mbo_book_epochs_lost_total", "counter", "Shards lost to another owner before they were released", ("feed",)),
+    Metric(
+        "mbo_book_epochs_lost_total",
+        "counter",
+        "Shards lost to another owner before they were released",
+        ("feed",),
+    ),
     Metric("mbo_book_images_total", "counter", "Book images by result", ("feed", "result")),
     Metric("mbo_book_image_bytes", "gauge", "Compressed size of the newest image", ("feed", "shard")),
     Metric("mbo_book_image_age_seconds", "gauge", "Age of the newest image", ("feed", "shard")),
     Metric("mbo_book_anomalies_total", "counter", "Odd records by kind; never fatal", ("feed", "kind")),
     Metric("mbo_book_stale_shards", "gauge", "Owned shards whose books may be wrong", ("feed",)),
-    Metric("mbo_book_recoveries_total", "counter", "Recoveries by where the state came from", ("feed", "source")),
+    Metric(
+        "mbo_book_recoveries_total", "counter", "Recoveries by where the state came from", ("feed", "source")
+    ),
 )
 
-GATEWAY: tuple[Metric, ...] = ()
+GATEWAY: tuple[Metric, ...] = (
+    Metric("mbo_gateway_entries_total", "counter", "Entries folded", ("feed", "stream")),
+    Metric("mbo_gateway_records_total", "counter", "Ordinals folded", ("feed",)),
+    Metric("mbo_gateway_drain_seconds", "histogram", "A drain: fold, encode, write to all clients"),
+    Metric("mbo_gateway_book_seconds", "histogram", "From the commit of an entry to its last write"),
+    Metric(
+        "mbo_gateway_latency_seconds",
+        "histogram",
+        "From the due time of the oldest record of a drain to its last write",
+    ),  # fmt: skip
+    Metric(
+        "mbo_gateway_lag_records",
+        "gauge",
+        "Ordinals between the end of `:out` and what is folded",
+        ("feed", "shard"),
+    ),
+    Metric("mbo_gateway_data_age_seconds", "gauge", "Time since the last entry of a feed", ("feed",)),
+    Metric("mbo_gateway_stale_shards", "gauge", "Shards whose books may be wrong", ("feed",)),
+    Metric(
+        "mbo_gateway_reloads_total", "counter", "Shards loaded anew from an image, by why", ("feed", "why")
+    ),
+    Metric("mbo_gateway_clients", "gauge", "Open streams"),
+    Metric("mbo_gateway_topics", "gauge", "Views kept"),
+    Metric("mbo_gateway_connections", "gauge", "Open connections of any kind"),
+    Metric("mbo_gateway_writes_total", "counter", "Blocks written to clients"),
+    Metric("mbo_gateway_sent_bytes_total", "counter", "Bytes written to streams"),
+    Metric("mbo_gateway_lags_total", "counter", "Times a client fell behind its budget"),
+    Metric("mbo_gateway_byes_total", "counter", "Streams closed by us, by reason", ("reason",)),
+    Metric(
+        "mbo_gateway_resumes_total", "counter", "Streams that came with an id, by how they went on", ("how",)
+    ),
+    Metric("mbo_gateway_requests_total", "counter", "REST answers, by route and status", ("route", "status")),
+    Metric("mbo_gateway_request_seconds", "histogram", "REST answers, by route", ("route",)),
+    Metric("mbo_gateway_refused_total", "counter", "Requests and connections refused, by why", ("why",)),
+    Metric("mbo_gateway_recalls", "gauge", "Replays, exports and history requests running"),
+)
 
 PERSIST: tuple[Metric, ...] = ()
 
