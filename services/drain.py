@@ -8,10 +8,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Protocol
 
+from shared.orderbook.lines import final_lines
+
 from shared import images, logs
 from shared.broker import Broker
 from shared.errors import BrokerLost, MboError
-from shared.orderbook.lines import final_lines
 
 log = logs.get("launcher")
 
@@ -75,12 +76,17 @@ class Drain:
 
     def _gateways_done(self) -> bool:
         rows = self.broker.hash(self.broker.keys.procs).values()
-        admins = [row["admin"] for row in map(json.loads, rows) if row["role"] == "gateway" and time.time() - row["at"] < 10]
+        admins = [
+            row["admin"]
+            for row in map(json.loads, rows)
+            if row["role"] == "gateway" and time.time() - row["at"] < 10
+        ]
         if len(admins) < self.config.gateways:
             return False
         for admin in admins:
+            request = urllib.request.Request(f"{admin}/drain", method="POST")  # noqa: S310 - our own admin port
             try:
-                with urllib.request.urlopen(urllib.request.Request(f"{admin}/drain", method="POST"), timeout=GATEWAY_S) as answer:  # noqa: S310  # fmt: skip
+                with urllib.request.urlopen(request, timeout=GATEWAY_S) as answer:  # noqa: S310
                     log.info("gateway drained", admin=admin, answer=json.load(answer))
             except OSError as error:
                 log.warning("gateway not drained", admin=admin, detail=str(error))

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from shared.broker import Broker
 from shared.errors import BrokerLost, UsageError
@@ -17,7 +18,9 @@ SAMPLE_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", default="", help="URL; default: the embedded broker of --data")
     parser.add_argument("--prefix", default="", help="key prefix")
-    parser.add_argument("--data", type=Path, default=Path("mbo-data"), help="data folder of a running `mbo up` or demo")
+    parser.add_argument(
+        "--data", type=Path, default=Path("mbo-data"), help="data folder of a running `mbo up` or demo"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
@@ -29,6 +32,33 @@ def broker_url(broker: str, data: Path) -> str:
     if not socket.exists():
         raise UsageError(f"no running pipeline in {data}: say --data or --broker")
     return f"unix://{socket}"
+
+
+COLUMNS = (
+    ("shard", 6), ("owner", 30), ("epoch", 7), ("end", 14), ("rate/s", 10), ("book lag", 10), ("persist lag", 13),
+    ("seconds", 9), ("image", 8), ("floor", 14),
+)  # fmt: skip
+
+
+FIELDS = {"end": "in", "rate/s": "rate", "seconds": "lag_s", "image": "image_age_s", "floor": "trim_floor"}
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name.endswith(" lag"):
+        reader = row["readers"].get(name.removesuffix(" lag"))
+        return "-" if reader is None else str(reader["lag"])
+    value = row[
+        {
+            "end": "in",
+            "rate/s": "rate",
+            "seconds": "lag_s",
+            "image": "image_age_s",
+            "floor": "trim_floor",
+        }.get(name, name)
+    ]
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,14 +75,17 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(now))
         return 0
     for feed in now["feeds"]:
-        print(f"{feed['feed']}  session {feed['session']} {feed['state']}  policy {feed['policy']}  owner {feed['owner'] or '-'}")  # fmt: skip
-        print(f"  {'shard':<6}{'owner':<30}{'epoch':>6}{'end':>13}{'rate/s':>10}{'lag book':>10}{'persist':>9}{'seconds':>9}{'image':>8}")
+        print(
+            f"{feed['feed']}  session {feed['session']} {feed['state']}  policy {feed['policy']}  owner {feed['owner'] or '-'}"
+        )
+        print("  " + "".join(f"{name:>{width}}" for name, width in COLUMNS))
         for row in feed["shards"]:
-            age = "-" if row["image_age_s"] is None else f"{row['image_age_s']:.0f}s"
-            lag = {name: reader["lag"] for name, reader in row["readers"].items()}
+            cells = [_cell(row, name) for name, _ in COLUMNS]
+            stale = "  STALE" if row["stale"] else ""
             print(
-                f"  {row['shard']:<6}{row['owner'] or '-':<30}{row['epoch']:>6}{row['in'] or 0:>13}{row['rate'] or 0:>10.0f}"
-                f"{lag.get('book', 0):>10}{lag.get('persist', 0):>9}{row['lag_s']:>9.2f}{age:>8}{'  STALE' if row['stale'] else ''}"
+                "  "
+                + "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
+                + stale
             )
     memory = now["memory"]
     print(f"broker {memory['used_bytes'] / 1e6:.0f} MB of {memory['limit_bytes'] / 1e6:.0f} MB   processes: " +

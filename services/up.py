@@ -36,7 +36,9 @@ class UpSettings:
     books: int = option(1, "book workers")
     gateways: int = option(1, "gateway processes, on ports from --port on")
     shards: int = option(4, "shards of a new feed")
-    policy: str = option("uncross", "what is published for crossed books", choices=("uncross", "execute", "raw"))
+    policy: str = option(
+        "uncross", "what is published for crossed books", choices=("uncross", "execute", "raw")
+    )
     broker: str = option("embedded", "URL of a Redis or Valkey, or embedded")
     broker_memory: str = option("2gb", "memory limit of the embedded broker")
     prefix: str = option("", "prefix inside every key, to share one broker")
@@ -54,7 +56,17 @@ class UpSettings:
     log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
 
 
-INGEST_OPTIONS = ("speed", "rate", "shards", "policy", "instruments", "seed", "messages", "sim_rate", "symbols")
+INGEST_OPTIONS = (
+    "speed",
+    "rate",
+    "shards",
+    "policy",
+    "instruments",
+    "seed",
+    "messages",
+    "sim_rate",
+    "symbols",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +101,9 @@ def lock_data(folder: Path) -> IO[str]:
         handle.seek(0)
         owner = handle.read().strip() or "another process"
         handle.close()
-        raise UsageError(f"data folder {folder} is in use by a running instance (pid {owner}); stop it or choose another") from None  # fmt: skip
+        raise UsageError(
+            f"data folder {folder} is in use by a running instance (pid {owner}); stop it or choose another"
+        ) from None
     handle.seek(0)
     handle.truncate()
     handle.write(str(os.getpid()))
@@ -113,7 +127,9 @@ def choose_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UsageError(f"port {host}:{port}: {error.strerror}; choose another with --port (0 takes a free one)") from error  # fmt: skip
+            raise UsageError(
+                f"port {host}:{port}: {error.strerror}; choose another with --port (0 takes a free one)"
+            ) from error
         return int(probe.getsockname()[1])
 
 
@@ -129,7 +145,9 @@ def children(config: UpSettings, broker_url: str, ports: list[int]) -> list[Chil
         if value not in (None, (), ""):
             ingest += ["--" + name.replace("_", "-"), *(value if isinstance(value, tuple) else (str(value),))]
     found = [Child("persist", "persist", [*common, "--data", str(config.data)])]
-    found += [Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"]) for i in range(config.books)]
+    found += [
+        Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"]) for i in range(config.books)
+    ]
     found += [
         Child("gateway", f"gateway-{i}", [*common, "--host", config.host, "--port", str(port)])
         for i, port in enumerate(ports)
@@ -155,11 +173,16 @@ def up(config: UpSettings) -> int:
     stop.install()
     if config.fresh:
         if config.broker != "embedded":
-            raise UsageError("--fresh works with the embedded broker only: choose another --prefix on a shared one")
+            raise UsageError(
+                "--fresh works with the embedded broker only: choose another --prefix on a shared one"
+            )
         move_aside(config.data)
     lock = lock_data(config.data)
     first = choose_port(config.host, config.port)
-    ports = [first, *(choose_port(config.host, 0 if config.port == 0 else first + i) for i in range(1, config.gateways))]
+    ports = [
+        first,
+        *(choose_port(config.host, 0 if config.port == 0 else first + i) for i in range(1, config.gateways)),
+    ]
     embedded = None
     if config.broker == "embedded":
         embedded = EmbeddedBroker(config.data / "broker", max_memory=config.broker_memory)

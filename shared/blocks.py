@@ -36,7 +36,8 @@ KIND_MBO = 0
 KIND_BBO = 1
 BLOCK_ROWS = 10_000  # what a writer aims at
 MAX_ROWS = 65_536  # what a reader accepts
-_MAX_TABLES_BYTES = MAX_ROWS * 16 + 4096
+MAX_MISSING = 1 << 19  # ordinals of control entries between the records of a block
+_MAX_TABLES_BYTES = 8 * (MAX_ROWS + MAX_MISSING) + 4096
 _HEAD = struct.Struct("<4sBBHIIIIIqq9q")
 _MAGIC = b"MBOB"
 _STORED = 0x8000_0000
@@ -73,6 +74,7 @@ class Encoder:
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdCompressor(level=1, write_content_size=True)
         self._cap = 0
+        self._groups = 0
         self._noise: dict[tuple[int, int, int], int] = {}  # plane → blocks for which it is stored as it is
 
     def _reserve(self, n: int) -> None:
@@ -86,13 +88,20 @@ class Encoder:
         self._base = np.zeros(9, np.int64)
         self._codes = np.zeros(256, np.int64)
 
+    def last_ids(self) -> list[int]:
+        """The instruments of the block made last."""
+        return self._ids[: self._groups].tolist()  # type: ignore[no-any-return]
+
     def mbo(self, records: Rows, ordinals: NDArray[np.uint64]) -> bytes:
-        """A block of MBO records with ascending ordinals; at most MAX_ROWS ordinals may be missing between them."""
+        """A block of MBO records with ascending ordinals; at most MAX_MISSING ordinals may be missing between them."""
         n = len(records)
         self._reserve(n)
         first, last = int(ordinals[0]), int(ordinals[-1])
-        if last - first + 1 - n > self._cap:
-            raise ValueError(f"{last - first + 1 - n} ordinals missing inside a block of {n}")
+        absent = last - first + 1 - n
+        if absent > MAX_MISSING:
+            raise ValueError(f"{absent} ordinals missing inside a block of {n}")
+        if absent > len(self._missing):
+            self._missing = np.empty(absent, np.int64)
         cols = self._cols[: kernel.MBO_COLUMNS * n].reshape(kernel.MBO_COLUMNS, n)
         widths = kernel.encode_mbo(
             records.view(kernel.MBO_SIGNED), ordinals.view(np.int64), cols, self._ids, self._counts, self._perm,
@@ -116,6 +125,7 @@ class Encoder:
         first: int, last: int,
     ) -> bytes:  # fmt: skip
         n = cols.shape[1]
+        self._groups = groups
         compress = self._zstd.compress
         tables = compress(
             self._ids[:groups].astype("<u4").tobytes() + self._counts[:groups].astype("<u4").tobytes()
@@ -237,7 +247,7 @@ def _head(blob: bytes) -> tuple[Head, int]:
         raise StoreError(f"a block has version {version}, this program reads {VERSION}: upgrade it")
     columns, rows, groups, missing, codes, tables, first, last, *base = rest
     expected = {KIND_MBO: kernel.MBO_COLUMNS, KIND_BBO: kernel.BBO_COLUMNS}.get(kind)
-    if columns != expected or not 0 < rows <= MAX_ROWS or groups > rows or codes > 256:
+    if columns != expected or not 0 < rows <= MAX_ROWS or groups > rows or missing > MAX_MISSING or codes > 256:
         raise StoreError(f"block {first}-{last} has an impossible head")
     return Head(kind, columns, rows, groups, missing, codes, tables, first, last, tuple(base)), _HEAD.size
 

@@ -36,7 +36,18 @@ REPLY_TIMEOUT_S = 10.0
 MAX_BLOCK_MS = 5_000  # of an XREAD; below REPLY_TIMEOUT_S, or a quiet stream would look like a lost broker
 CLUSTER_POLL_S = 0.001
 SCRIPTS = ("append", "commit", "fence", "lease", "trim")
-_RETRY_WORDS = ("LOADING", "READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "NOSCRIPT", "MASTERDOWN", "UNBLOCKED", "EXECABORT")  # fmt: skip
+_RETRY_WORDS = (
+    "LOADING",
+    "READONLY",
+    "MOVED",
+    "ASK",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOSCRIPT",
+    "MASTERDOWN",
+    "UNBLOCKED",
+    "EXECABORT",
+)
 
 
 class Entry(NamedTuple):
@@ -77,7 +88,9 @@ class _Node:
     def send(self, commands: Sequence[Command]) -> None:
         connection = self.connection
         pack = connection.pack_command
-        connection.send_packed_command([part for command in commands for part in pack(*command)], check_health=False)
+        connection.send_packed_command(
+            [part for command in commands for part in pack(*command)], check_health=False
+        )
 
     def receive(self, timeout_s: float | None = None) -> Any:
         if timeout_s is None:
@@ -118,7 +131,9 @@ class Broker:
         try:
             self._seed = _Node(redis.ConnectionPool.from_url(url, **options))
         except ValueError as error:
-            raise UsageError(f"broker URL: {error}; say redis://HOST:PORT, rediss://… or unix:///PATH") from error
+            raise UsageError(
+                f"broker URL: {error}; say redis://HOST:PORT, rediss://… or unix:///PATH"
+            ) from error
         self.is_cluster: bool | None = None
         self._nodes: dict[tuple[str, int], _Node] = {}
         self._slots: list[tuple[int, int, tuple[str, int]]] = []
@@ -133,7 +148,8 @@ class Broker:
             if self.is_cluster:
                 self._seed.send([("CLUSTER", "SLOTS")])
                 self._slots = [
-                    (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1]))) for row in self._seed.receive()
+                    (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1])))
+                    for row in self._seed.receive()
                 ]
         except (RedisError, OSError) as error:
             self._fail(error)
@@ -157,13 +173,22 @@ class Broker:
     def _fail(self, error: Exception) -> Any:
         """Drop connections and raise the error of ours that says what it means."""
         text = str(error)
-        if isinstance(error, ResponseError) and text.startswith(("OOM", "command not allowed when used memory")):
+        if isinstance(error, ResponseError) and text.startswith(
+            ("OOM", "command not allowed when used memory")
+        ):
             self.close()
-            raise BrokerFull("the broker is out of memory: raise maxmemory or let readers catch up") from error
+            raise BrokerFull(
+                "the broker is out of memory: raise maxmemory or let readers catch up"
+            ) from error
         lost = isinstance(error, ConnectionError | TimeoutError | BusyLoadingError | NoScriptError | OSError)
         self.close()
         if lost or text.split(" ", 1)[0] in _RETRY_WORDS or "READONLY" in text:
-            if "WRONGPASS" in text or "NOAUTH" in text or "NOPERM" in text or "invalid username-password" in text:
+            if (
+                "WRONGPASS" in text
+                or "NOAUTH" in text
+                or "NOPERM" in text
+                or "invalid username-password" in text
+            ):
                 raise BrokerError(f"the broker refused our credentials: {text}") from error
             raise BrokerLost(f"broker {_where(self.url)}: {text or type(error).__name__}") from error
         raise BrokerError(f"broker {_where(self.url)}: {text}") from error
@@ -257,11 +282,15 @@ class Broker:
         if not self.is_cluster:
             names = list(after)
             block = ("BLOCK", block_ms) if block_ms > 0 else ()
-            return _entries(self.call("XREAD", "COUNT", count, *block, "STREAMS", *names, *(after[n] for n in names)))
+            return _entries(
+                self.call("XREAD", "COUNT", count, *block, "STREAMS", *names, *(after[n] for n in names))
+            )
         deadline = time.monotonic() + block_ms / 1000
         pause = CLUSTER_POLL_S
         while True:
-            replies = self.pipe([("XREAD", "COUNT", count, "STREAMS", name, last) for name, last in after.items()])
+            replies = self.pipe(
+                [("XREAD", "COUNT", count, "STREAMS", name, last) for name, last in after.items()]
+            )
             found = {k: v for reply in replies for k, v in _entries(reply).items()}
             if found or time.monotonic() >= deadline:
                 return found
@@ -336,7 +365,10 @@ def _first_key(command: Command) -> Any:
 def _entries(reply: Any) -> dict[str, list[Entry]]:
     if not reply:
         return {}
-    return {name.decode(): [Entry(entry[0], entry[1][1]) for entry in entries if entry[1]] for name, entries in reply}
+    return {
+        name.decode(): [Entry(entry[0], entry[1][1]) for entry in entries if entry[1]]
+        for name, entries in reply
+    }
 
 
 def _where(url: str) -> str:

@@ -91,7 +91,9 @@ class EmbeddedBroker:
         assert self.process is not None
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise BrokerError(f"the embedded broker ended with status {self.process.returncode}: {self._log_tail()}")
+                raise BrokerError(
+                    f"the embedded broker ended with status {self.process.returncode}: {self._log_tail()}"
+                )
             broker = Broker(self.url, name="launcher")
             try:
                 if Path(self.socket).exists() and broker.call("PING"):
@@ -101,11 +103,15 @@ class EmbeddedBroker:
             finally:
                 broker.close()
             time.sleep(0.02)
-        raise BrokerError(f"the embedded broker did not answer within {START_TIMEOUT_S:.0f} s: {self._log_tail()}")
+        raise BrokerError(
+            f"the embedded broker did not answer within {START_TIMEOUT_S:.0f} s: {self._log_tail()}"
+        )
 
     def _log_tail(self) -> str:
         try:
-            return (self.directory / "broker.log").read_text(encoding="utf-8", errors="replace").strip()[-400:]
+            return (
+                (self.directory / "broker.log").read_text(encoding="utf-8", errors="replace").strip()[-400:]
+            )
         except OSError as error:
             return f"no log ({error})"
 

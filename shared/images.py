@@ -37,7 +37,14 @@ def stage(broker: Broker, key: str, offset: str, at: float, image: bytes) -> Sta
         broker.call("HSET", key, index, chunk)
     broker.call("EXPIRE", key, STAGED_TTL_S)
     digest = hashlib.sha256(packed).hexdigest()
-    pointer = {"offset": offset, "key": key, "chunks": len(chunks), "bytes": len(packed), "at": at, "sha256": digest}
+    pointer = {
+        "offset": offset,
+        "key": key,
+        "chunks": len(chunks),
+        "bytes": len(packed),
+        "at": at,
+        "sha256": digest,
+    }
     return Staged(offset, key, json.dumps(pointer), len(packed))
 
 

@@ -33,7 +33,10 @@ def _write(level: str, name: str, event: str, fields: dict[str, Any]) -> None:
         text = json.dumps({**line, **_context, **fields}, default=str)
     else:
         details = " ".join(f"{key}={value}" for key, value in fields.items())
-        text = f"{now:%H:%M:%S.%f}"[:-3] + f" {level:<7} {_context.get('service', name)}: {event} {details}".rstrip()
+        text = (
+            f"{now:%H:%M:%S.%f}"[:-3]
+            + f" {level:<7} {_context.get('service', name)}: {event} {details}".rstrip()
+        )
     with _lock:
         print(text, file=_stream or sys.stderr, flush=True)
 

@@ -161,7 +161,7 @@ GATEWAY: tuple[Metric, ...] = (
         "mbo_gateway_latency_seconds",
         "histogram",
         "From the due time of the oldest record of a drain to its last write",
-    ),  # fmt: skip
+    ),
     Metric(
         "mbo_gateway_lag_records",
         "gauge",

@@ -77,9 +77,13 @@ def _feed(broker: Broker, feed: str, now: float, before: Overview | None) -> dic
                 "epoch": int(owner[1] or 0),
                 "in": end,
                 "out": _ordinal(outs[0][0], session) if outs else None,
-                "readers": {name: {"at": _ordinal(offsets.get(name), session), "lag": lag[name]} for name in readers},
+                "readers": {
+                    name: {"at": _ordinal(offsets.get(name), session), "lag": lag[name]} for name in readers
+                },
                 "lag_s": max(now - entry.ts_ingest / 1e9, 0.0) if entry and any(lag.values()) else 0.0,
-                "rate": max(end - was, 0) / seconds if seconds and end is not None and was is not None else None,
+                "rate": max(end - was, 0) / seconds
+                if seconds and end is not None and was is not None
+                else None,
                 "image": _ordinal(image["offset"], session) if image else None,
                 "image_age_s": now - float(image["at"]) if image else None,
                 "image_bytes": int(image["bytes"]) if image else None,

@@ -165,7 +165,16 @@ EFFECT_MOVED = 4  # price changed, or priority lost
 EFFECT_CLEARED = 5
 EFFECT_REPLACED = 6  # an add of a live order id, or an F_TOB / F_MBP level set
 
-for _layout, _bytes in ((MBO, 56), (BBO, 72), (TRADE, 56), (LEVEL, 32), (AUCTION, 88), (TOUCHED, 32), (BAR, 64), (EFFECT, 32)):
+for _layout, _bytes in (
+    (MBO, 56),
+    (BBO, 72),
+    (TRADE, 56),
+    (LEVEL, 32),
+    (AUCTION, 88),
+    (TOUCHED, 32),
+    (BAR, 64),
+    (EFFECT, 32),
+):
     if _layout.itemsize != _bytes:  # pragma: no cover
         raise TypeError(f"layout of {_bytes} bytes has {_layout.itemsize}")
 

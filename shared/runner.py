@@ -6,6 +6,7 @@ asked for; a recoverable error drops the service's state (`reset`) and starts it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -90,7 +91,9 @@ class AdminServer:
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
-            raise UsageError(f"admin port {host}:{port}: {error.strerror}; choose another with --admin-port") from error
+            raise UsageError(
+                f"admin port {host}:{port}: {error.strerror}; choose another with --admin-port"
+            ) from error
         self._server.daemon_threads = True
         self.address = f"http://{host}:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.5,), name="admin", daemon=True).start()
@@ -127,10 +130,20 @@ class Service(Protocol):
 class Registration:
     """Keeps this process's row in `{mbo}:procs` fresh: what `mbo status` and /v1/pipeline list."""
 
-    def __init__(self, settings: ServiceSettings, role: str, admin: str, facts: Callable[[], dict[str, Any]]) -> None:
-        self._broker = Broker(settings.broker, settings.prefix, name=f"{role}-reg", password=password(settings))
+    def __init__(
+        self, settings: ServiceSettings, role: str, admin: str, facts: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._broker = Broker(
+            settings.broker, settings.prefix, name=f"{role}-reg", password=password(settings)
+        )
         self.id = proc_id(role)
-        self._row = {"role": role, "pid": os.getpid(), "host": socket.gethostname(), "admin": admin, "started": time.time()}  # fmt: skip
+        self._row = {
+            "role": role,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "admin": admin,
+            "started": time.time(),
+        }
         self._facts = facts
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
@@ -138,20 +151,16 @@ class Registration:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                row = {**self._row, "at": time.time(), "detail": self._facts()}
+            row = {**self._row, "at": time.time(), "detail": self._facts()}
+            with contextlib.suppress(MboError):  # the service's own loop reports a lost broker
                 self._broker.call("HSET", self._broker.keys.procs, self.id, json.dumps(row, default=str))
-            except MboError:
-                pass  # the service's own loop reports a lost broker
             self._stop.wait(REGISTER_S)
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join(1.0)
-        try:
+        with contextlib.suppress(MboError):
             self._broker.call("HDEL", self._broker.keys.procs, self.id)
-        except MboError:
-            pass
         self._broker.close()
 
 
@@ -217,7 +226,7 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
                 if not error.recoverable:
                     raise
                 restarts.labels(service.role, type(error).__name__).inc()
-                log.limited("restarting", reason=type(error).__name__, detail=str(error), **error.facts)
+                log.limited("restarting", reason=type(error).__name__, detail=str(error), facts=error.facts)
                 service.reset()
                 if isinstance(error, BrokerLost):
                     stop.event.wait(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
@@ -263,7 +272,9 @@ def check(settings: ServiceSettings) -> int:
         raise UsageError("--check needs the service's --admin-port (MBO_ADMIN_PORT)")
     host = "127.0.0.1" if settings.admin_host in ("0.0.0.0", "::", "") else settings.admin_host  # noqa: S104
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.admin_port}/readyz", timeout=CHECK_TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(
+            f"http://{host}:{settings.admin_port}/readyz", timeout=CHECK_TIMEOUT_S
+        ) as answer:
             print(answer.read().decode())  # noqa: T201
             return 0
     except urllib.error.HTTPError as error:

@@ -33,12 +33,18 @@ def option(default: Any, help: str, *, secret: bool = False, choices: Sequence[s
 class ServiceSettings:
     """What every service takes."""
 
-    broker: str = option("redis://127.0.0.1:6379/0", "broker URL: redis://, rediss://, unix://; add ?cluster=1 never: it is detected", secret=False)  # fmt: skip
+    broker: str = option(
+        "redis://127.0.0.1:6379/0",
+        "broker URL: redis://, rediss://, unix://; add ?cluster=1 never: it is detected",
+        secret=False,
+    )
     broker_password_file: str = option("", "file that holds the broker's password (else in the URL)")
     prefix: str = option("", "prefix inside every key, to share one broker")
     admin_host: str = option("127.0.0.1", "address of /healthz, /readyz and /metrics")
     admin_port: int = option(0, "port of the admin server; 0 takes a free one")
-    log: str = option("auto", "log format: auto is text on a terminal, else JSON lines", choices=("auto", "json", "text"))  # fmt: skip
+    log: str = option(
+        "auto", "log format: auto is text on a terminal, else JSON lines", choices=("auto", "json", "text")
+    )
     log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
 
 
@@ -85,7 +91,12 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequen
         elif get_origin(kind) is tuple:
             parser.add_argument(flag, nargs="+", metavar=name.upper(), **common)
         else:
-            parser.add_argument(flag, metavar=name.upper() if not meta.get("choices") else None, choices=meta.get("choices"), **common)  # fmt: skip
+            parser.add_argument(
+                flag,
+                metavar=name.upper() if not meta.get("choices") else None,
+                choices=meta.get("choices"),
+                **common,
+            )
 
 
 def build(cls: type[S], given: Mapping[str, Any], environ: Mapping[str, str], known: Sequence[str] = ()) -> S:
@@ -96,7 +107,11 @@ def build(cls: type[S], given: Mapping[str, Any], environ: Mapping[str, str], kn
     hints, fields = get_type_hints(cls), _names(cls)
     allowed = {ENV_PREFIX + name.upper() for name in (*fields, *known)} | FOREIGN_VARIABLES
     for variable in environ:
-        if variable.startswith(ENV_PREFIX) and variable not in allowed and not variable.startswith(FOREIGN_PREFIXES):
+        if (
+            variable.startswith(ENV_PREFIX)
+            and variable not in allowed
+            and not variable.startswith(FOREIGN_PREFIXES)
+        ):
             raise UsageError(f"unknown setting {variable}: see --help for the names", variable=variable)
     values: dict[str, Any] = {}
     for name, field in fields.items():
@@ -147,11 +162,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def load(
-    cls: type[S], argv: Sequence[str], environ: Mapping[str, str], *, prog: str, description: str, known: Sequence[str] = ()
-) -> tuple[S, argparse.Namespace]:  # fmt: skip
+    cls: type[S],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    prog: str,
+    description: str,
+    known: Sequence[str] = (),
+) -> tuple[S, argparse.Namespace]:
     """Settings of a service from its command line; also handles `--print-config` (prints, exit 0) and `--check`."""
     parser = Parser(prog=prog, description=description)
-    parser.add_argument("--check", action="store_true", help="ask the running service for its health; exit 0 if ready")
+    parser.add_argument(
+        "--check", action="store_true", help="ask the running service for its health; exit 0 if ready"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the settings as JSON and exit")
     add_options(parser, cls)
     namespace = parser.parse_args(list(argv))

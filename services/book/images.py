@@ -22,7 +22,9 @@ class ImageWriter:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._jobs: queue.Queue[tuple[Any, str, str, float, Callable[[], bytes]] | None] = queue.Queue(maxsize=MAX_WAITING)
+        self._jobs: queue.Queue[tuple[Any, str, str, float, Callable[[], bytes]] | None] = queue.Queue(
+            maxsize=MAX_WAITING
+        )
         self._done: queue.Queue[tuple[Any, Staged | None]] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
         self._thread.start()

@@ -50,7 +50,14 @@ class Ownership:
     """One worker's membership and leases in one feed."""
 
     def __init__(
-        self, broker: Broker, clock: Clock, feed: str, shards: int, worker: str, ttl_ms: int, fixed: frozenset[int] | None
+        self,
+        broker: Broker,
+        clock: Clock,
+        feed: str,
+        shards: int,
+        worker: str,
+        ttl_ms: int,
+        fixed: frozenset[int] | None,
     ) -> None:
         self.broker, self.clock, self.feed, self.shards = broker, clock, feed, shards
         self.worker, self.ttl_ms, self.fixed = worker, ttl_ms, fixed
@@ -64,7 +71,10 @@ class Ownership:
         now_ms = self.broker.time_ms(members_key)
         rows = self.broker.pipe(
             [("HSET", members_key, self.worker, now_ms + self.ttl_ms), ("HGETALL", members_key)]
-            + [("HMGET", keys.shard(self.feed, shard, "lease"), "owner", "until") for shard in range(self.shards)]
+            + [
+                ("HMGET", keys.shard(self.feed, shard, "lease"), "owner", "until")
+                for shard in range(self.shards)
+            ]
         )
         flat = rows[1]
         members = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -76,6 +76,8 @@ def replay(broker: Broker, state: ShardState, feed: str, shard: int, committed: 
                 entry = until(entry, committed[1])
             state.apply(entry)
             if state.session != session:
-                raise WireError(f"entry {after} is of session {session}, but no begin came", feed=feed, shard=shard)
+                raise WireError(
+                    f"entry {after} is of session {session}, but no begin came", feed=feed, shard=shard
+                )
             if (state.session, state.ordinal) >= committed:
                 return

@@ -36,7 +36,9 @@ class BookService:
         try:
             self._fixed = config.fixed()
         except ValueError:
-            raise UsageError(f"--static-shards {config.static_shards!r}: say for example 0-3 or 0,2") from None
+            raise UsageError(
+                f"--static-shards {config.static_shards!r}: say for example 0-3 or 0,2"
+            ) from None
         self.worker = config.owner_name()
         password = runner.password(config)
 
@@ -146,7 +148,9 @@ class BookService:
             self._commit_seconds.labels(feed).observe(took)
             metrics.get("mbo_book_commits_total").labels(feed).inc()
             if shard.flowed_ns:
-                metrics.get("mbo_book_ingest_seconds").labels(feed).observe(max(now - shard.flowed_ns, 0) / 1e9)
+                metrics.get("mbo_book_ingest_seconds").labels(feed).observe(
+                    max(now - shard.flowed_ns, 0) / 1e9
+                )
 
     # -- ownership --------------------------------------------------------------------------------------------------
 
@@ -178,7 +182,13 @@ class BookService:
             meta = self.broker.hash(self.broker.keys.feed(feed, "meta"))
             if meta:
                 self._feeds[feed] = Ownership(
-                    self.broker, self.clock, feed, int(meta["shards"]), self.worker, self.settings.lease_ms, self._fixed
+                    self.broker,
+                    self.clock,
+                    feed,
+                    int(meta["shards"]),
+                    self.worker,
+                    self.settings.lease_ms,
+                    self._fixed,
                 )
 
     def _open(self, ownership: Ownership, shard: int) -> None:
@@ -193,7 +203,13 @@ class BookService:
         owned.may_skip = self._gaps.get((feed, shard), 0) >= MAX_RECOVERIES
         self.owned[feed, shard] = owned
         metrics.get("mbo_book_takeovers_total").labels(feed).inc()
-        log.info("shard taken", feed=feed, shard=shard, epoch=token.split(":")[0], offset=stream_id(state.session, state.ordinal))
+        log.info(
+            "shard taken",
+            feed=feed,
+            shard=shard,
+            epoch=token.split(":")[0],
+            offset=stream_id(state.session, state.ordinal),
+        )
 
     def _drop(self, key: tuple[str, int], why: str) -> None:
         """Forget a shard whose state cannot be trusted and let its lease go, to open it anew."""
@@ -240,7 +256,9 @@ class BookService:
         if "newest" in table:
             session, _, ordinal = json.loads(table["newest"])["offset"].partition("-")
             names = [self.broker.keys.shard(shard.feed, shard.shard, name) for name in ("out", "lease")]
-            self.broker.call(*self.broker.script("trim", names, [shard.token, stream_id(int(session), int(ordinal) + 1)]))
+            self.broker.call(
+                *self.broker.script("trim", names, [shard.token, stream_id(int(session), int(ordinal) + 1)])
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

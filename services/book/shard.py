@@ -22,7 +22,14 @@ class OwnedShard:
     """State, read position and commit chain of a shard this worker owns under `token`."""
 
     def __init__(
-        self, broker: Broker, clock: Clock, settings: BookSettings, feed: str, shard: int, token: str, state: ShardState
+        self,
+        broker: Broker,
+        clock: Clock,
+        settings: BookSettings,
+        feed: str,
+        shard: int,
+        token: str,
+        state: ShardState,
     ) -> None:
         self.clock, self.settings, self.feed, self.shard = clock, settings, feed, shard
         self.token, self.state, self.broker = token, state, broker
@@ -90,7 +97,9 @@ class OwnedShard:
         self._records.inc(entry.n)
         self.flowed_ns = entry.ts_ingest
         if self.state.session == 0:
-            raise WireError(f"{self.stream}: no begin before ordinal {entry.last}", feed=self.feed, shard=self.shard)
+            raise WireError(
+                f"{self.stream}: no begin before ordinal {entry.last}", feed=self.feed, shard=self.shard
+            )
         blob = encode_out(
             batch, n=entry.n, first=entry.first, ts_due=entry.ts_due, ts_ingest=entry.ts_ingest,
             ts_book=self.clock.now_ns(), stale=self.state.stale, control=entry.control,
@@ -109,7 +118,12 @@ class OwnedShard:
         return self.force_image or self.clock.monotonic() - self.image_at >= self.settings.image_s
 
     def image_taken(self) -> None:
-        self.image_offset, self.image_at, self.records, self.force_image = self.offset, self.clock.monotonic(), 0, False
+        self.image_offset, self.image_at, self.records, self.force_image = (
+            self.offset,
+            self.clock.monotonic(),
+            0,
+            False,
+        )
 
     def image_command(self, staged: Staged) -> Command:
         """Name a staged image in a commit that moves nothing else."""

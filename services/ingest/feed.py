@@ -27,17 +27,27 @@ class Feed:
     """Drives a Publisher from a Source. `step` never blocks for long; it returns how long it has nothing to do."""
 
     def __init__(
-        self, source: Source, name: str, settings: IngestSettings, clock: Clock, owner: str, password: str | None
+        self,
+        source: Source,
+        name: str,
+        settings: IngestSettings,
+        clock: Clock,
+        owner: str,
+        password: str | None,
     ) -> None:
         self.source, self.name, self.settings, self.clock = source, name, settings, clock
         broker = Broker(settings.broker, settings.prefix, name=f"ingest-{name}", password=password)
-        self.control = Broker(settings.broker, settings.prefix, name=f"ingest-{name}-control", password=password)
+        self.control = Broker(
+            settings.broker, settings.prefix, name=f"ingest-{name}-control", password=password
+        )
         self.publisher = Publisher(broker, self.control, clock, settings, name, owner)
         self.upkeep = Upkeep(self.control, clock, settings, name)
         self.pacer = Pacer(clock, settings.speed, settings.rate)
         self.state = "starting"
         self.has_ended = False
-        self._ahead: tuple[Chunk, NDArray[Any] | None, int] | None = None  # chunk, due times, records released
+        self._ahead: tuple[Chunk, NDArray[Any] | None, int] | None = (
+            None  # chunk, due times, records released
+        )
         self._flushed_at = 0.0
         self._busy = False
         self._renew_at = 0.0
@@ -174,10 +184,16 @@ class Feed:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "feed": self.name, "state": self.state, "session": self.publisher.session, "position": self.publisher.position,
-            "total": self.source.total, "backlog": self.upkeep.backlog, "held_back": self.upkeep.held_back(),
-            "dataset": self.source.dataset, "live": self.source.is_live,
-        }  # fmt: skip
+            "feed": self.name,
+            "state": self.state,
+            "session": self.publisher.session,
+            "position": self.publisher.position,
+            "total": self.source.total,
+            "backlog": self.upkeep.backlog,
+            "held_back": self.upkeep.held_back(),
+            "dataset": self.source.dataset,
+            "live": self.source.is_live,
+        }
 
     def reset(self) -> None:
         """Forget everything but the source; the broker says where to go on."""

@@ -42,7 +42,9 @@ class Pacer:
             self._start_ns = now
             self._first_ts = self._newest_ts = int(records["ts_recv"][0])
         if self._rate:
-            times = self._start_ns + ((np.arange(self._sent, self._sent + count) / self._rate) * NS).astype(np.int64)
+            times = self._start_ns + ((np.arange(self._sent, self._sent + count) / self._rate) * NS).astype(
+                np.int64
+            )
             self._sent += count
             return times
         market = np.maximum.accumulate(np.maximum(records["ts_recv"], np.uint64(self._newest_ts)))

@@ -1,7 +1,8 @@
 """The one writer of a feed: lease, session, flushes, checkpoint. Every append is a compare-and-append.
 
-State is three things: which session, how far each shard is (`ordinals`), and how far the source is (`position`). All
-are read from the broker when it starts, so a start, a restart, a take-over and a broker that lost its tail are one path.
+State is three things: which session, how far each shard is (`ordinals`), and how far the source is (`position`).
+All are read from the broker when it starts, so a start, a restart, a take-over and a broker that lost its tail are
+one path.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CHECKPOINT_S = 0.1
 SHARD_CONTROLS = ("mapping", "definition", "status")  # go to their instrument's shard only
 
 
-class Waiting(Exception):  # noqa: N818 - a state, not an error
+class Waiting(Exception):
     """Another ingest owns the feed: stand by."""
 
 
@@ -63,7 +64,9 @@ class Publisher:
         self.ordinals: list[int] = []
         self.covered: list[int] = []  # source position each shard already covers: skip what lies before
         self.position = 0
-        self._parts: list[list[tuple[int, Rows | Mapping[str, Any]]]] = []  # per shard: (ts_due, records or control)
+        self._parts: list[
+            list[tuple[int, Rows | Mapping[str, Any]]]
+        ] = []  # per shard: (ts_due, records or control)
         self._ended: list[bool] = []
         self._instruments: dict[int, dict[str, Any]] = {}
         self._side: list[Command] = []  # commands that ride with the next flush (instrument table)
@@ -96,7 +99,9 @@ class Publisher:
 
     def _lease(self, verb: str, text: str) -> list[bytes]:
         key = self.broker.keys.feed(self.feed, "lease")
-        reply = self.control.call(*self.broker.script("lease", [key], [verb, self.owner, text, self.settings.lease_ms]))
+        reply = self.control.call(
+            *self.broker.script("lease", [key], [verb, self.owner, text, self.settings.lease_ms])
+        )
         return list(reply)
 
     def start(self, source: Source) -> Resume:
@@ -105,7 +110,9 @@ class Publisher:
         self._check_meta(meta)
         keys, shards = self.broker.keys, range(self.shards)
         for shard in shards:
-            reply = self.control.call(*self.broker.script("fence", [keys.shard(self.feed, shard, "writer")], [self.token]))
+            reply = self.control.call(
+                *self.broker.script("fence", [keys.shard(self.feed, shard, "writer")], [self.token])
+            )
             if reply[0] != b"OK":
                 raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
         known, session = meta.get("identity"), int(meta.get("session", 0))
@@ -120,7 +127,9 @@ class Publisher:
             entry = codec.decode_in(tail.d) if tail else None
             at_session = int(tail.id.split(b"-")[0]) if tail else 0
             if at_session > session:
-                raise WireError(f"feed {self.feed}: a shard is in session {at_session}, the feed in {session}")
+                raise WireError(
+                    f"feed {self.feed}: a shard is in session {at_session}, the feed in {session}"
+                )
             self.last_ids.append(tail.id.decode() if tail else "0-0")
             current = entry is not None and at_session == session
             self.ordinals.append(entry.last if entry and current else 0)
@@ -148,15 +157,21 @@ class Publisher:
             if meta[name] != wanted:
                 raise UsageError(
                     f"feed {self.feed} was made with --{name} {meta[name]}, not {wanted}: use that, another --data "
-                    f"folder or broker, or --fresh to start over", feed=self.feed,
-                )  # fmt: skip
+                    f"folder or broker, or --fresh to start over",
+                    feed=self.feed,
+                )
 
     def _write_meta(self, source: Source, session: int) -> dict[str, str]:
         meta = {
-            "shards": str(self.shards), "policy": self.settings.policy, "dataset": source.dataset, "session": str(session),
-            "state": "open", "identity": source.identity, "spec": json.dumps(dict(source.spec)),
+            "shards": str(self.shards),
+            "policy": self.settings.policy,
+            "dataset": source.dataset,
+            "session": str(session),
+            "state": "open",
+            "identity": source.identity,
+            "spec": json.dumps(dict(source.spec)),
             "readers": ",".join(self.settings.readers),
-        }  # fmt: skip
+        }
         flat = [item for pair in meta.items() for item in pair]
         self.control.call("HSET", self.broker.keys.feed(self.feed, "meta"), *flat)
         return meta
@@ -172,9 +187,15 @@ class Publisher:
 
     def _begin(self, spec: Mapping[str, Any], meta: Mapping[str, str], source: Source) -> None:
         begin = {
-            "type": "begin", "session": self.session, "dataset": source.dataset, "policy": meta["policy"],
-            "identity": meta["identity"], "spec": spec, "ts": self.clock.now_ns(), "repaired": bool(spec.get("repaired")),
-        }  # fmt: skip
+            "type": "begin",
+            "session": self.session,
+            "dataset": source.dataset,
+            "policy": meta["policy"],
+            "identity": meta["identity"],
+            "spec": spec,
+            "ts": self.clock.now_ns(),
+            "repaired": bool(spec.get("repaired")),
+        }
         now = self.clock.now_ns()
         for shard in range(self.shards):
             if self.ordinals[shard] == 0:
@@ -259,7 +280,12 @@ class Publisher:
         return sum(append.records for append in appends)
 
     def _encode_shard(
-        self, shard: int, parts: list[tuple[int, Any]], now: int, commands: list[Command], appends: list[_Append]
+        self,
+        shard: int,
+        parts: list[tuple[int, Any]],
+        now: int,
+        commands: list[Command],
+        appends: list[_Append],
     ) -> None:
         keys, limit = self.broker.keys, self.settings.entry_records
         in_key, writer = keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")
@@ -280,7 +306,9 @@ class Publisher:
                 entries, ordinal = [], self.ordinals[shard] + 1
                 for begin in range(0, len(records), limit):
                     piece = records[begin : begin + limit]
-                    entries.append((len(piece), codec.encode_records(piece, ordinal, ts_due, now, self.position)))
+                    entries.append(
+                        (len(piece), codec.encode_records(piece, ordinal, ts_due, now, self.position))
+                    )
                     ordinal += len(piece)
             for size, blob in entries:
                 self.ordinals[shard] += size
@@ -311,9 +339,12 @@ class Publisher:
                 raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=append.shard)
             if word == b"DIVERGED":
                 raise Diverged(
-                    f"shard {self.feed}:{append.shard:02d} ends at {reply[1].decode()}: the broker lost or gained entries",
-                    feed=self.feed, shard=append.shard, at=reply[1].decode(), wanted=append.new_id,
-                )  # fmt: skip
+                    f"shard {self.feed}:{append.shard:02d} ends at {reply[1].decode()}, not where we left it",
+                    feed=self.feed,
+                    shard=append.shard,
+                    at=reply[1].decode(),
+                    wanted=append.new_id,
+                )
         return sum(append.records for append in appends)
 
     def end(self, reason: str) -> None:

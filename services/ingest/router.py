@@ -16,7 +16,7 @@ _IN = nb.types.Array(nb.uint64, 2, "C", readonly=True)
 _OUT = nb.uint64[:, ::1]
 
 
-@nb.njit(nb.void(_IN, _OUT, nb.int64[::1]), cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@nb.njit(nb.void(_IN, _OUT, nb.int64[::1]), cache=True, nogil=True)
 def _split(words: Any, out: Any, ends: Any) -> None:
     """Counting sort by shard. `ends` (length S) receives the end of each shard's run in `out`.
 
@@ -24,7 +24,9 @@ def _split(words: Any, out: Any, ends: Any) -> None:
     """
     n, shards = words.shape[0], ends.shape[0]
     for i in range(n):
-        shard = (((words[i, 0] >> 32) * np.uint64(2654435769)) & np.uint64(0xFFFFFFFF)) * np.uint64(shards) >> 32
+        shard = (((words[i, 0] >> 32) * np.uint64(2654435769)) & np.uint64(0xFFFFFFFF)) * np.uint64(
+            shards
+        ) >> 32
         ends[shard] += 1
     total = 0
     for s in range(shards):
@@ -32,7 +34,9 @@ def _split(words: Any, out: Any, ends: Any) -> None:
         ends[s] = total
         total += count
     for i in range(n):
-        shard = (((words[i, 0] >> 32) * np.uint64(2654435769)) & np.uint64(0xFFFFFFFF)) * np.uint64(shards) >> 32
+        shard = (((words[i, 0] >> 32) * np.uint64(2654435769)) & np.uint64(0xFFFFFFFF)) * np.uint64(
+            shards
+        ) >> 32
         j = ends[shard]
         for k in range(7):
             out[j, k] = words[i, k]

@@ -30,10 +30,13 @@ class IngestService:
         sources = make_sources(config.source_options())
         if config.feed and len(sources) > 1:
             names = ", ".join(source.dataset for source in sources)
-            raise UsageError(f"--feed names one feed, but the sources are of {len(sources)} datasets ({names})")
+            raise UsageError(
+                f"--feed names one feed, but the sources are of {len(sources)} datasets ({names})"
+            )
         owner, password = config.owner_name(), runner.password(config)
         self.feeds = [
-            Feed(source, feed_name(config.feed or source.dataset), config, self.clock, owner, password) for source in sources
+            Feed(source, feed_name(config.feed or source.dataset), config, self.clock, owner, password)
+            for source in sources
         ]
         self._probe = Broker(config.broker, config.prefix, name="ingest", password=password)
 
@@ -77,5 +80,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.check:
         return runner.check(config)
     return runner.run(IngestService, config)
-
-

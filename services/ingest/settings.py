@@ -34,23 +34,35 @@ class IngestSettings(ServiceSettings):
     batch: bool = option(False, "historical: batch files instead of one stream")
     yes: bool = option(False, "historical: go on without asking when the cost is known")
     shards: int = option(4, "shards of a new feed; fixed for its life")
-    policy: str = option("uncross", "what is published for crossed books", choices=("uncross", "execute", "raw"))
-    speed: str = option("max", "replay by market time: 1 is real time, 10 ten times faster, max as fast as it goes")
+    policy: str = option(
+        "uncross", "what is published for crossed books", choices=("uncross", "execute", "raw")
+    )
+    speed: str = option(
+        "max", "replay by market time: 1 is real time, 10 ten times faster, max as fast as it goes"
+    )
     rate: float = option(0.0, "records a second instead of market time; 0 is off")
-    readers: tuple[str, ...] = option(("book", "persist"), "required readers: trimming and back-pressure wait for them")
+    readers: tuple[str, ...] = option(
+        ("book", "persist"), "required readers: trimming and back-pressure wait for them"
+    )
     entry_records: int = option(2000, "most records in one stream entry")
     floor_ms: float = option(1.0, "least time between two flushes of a feed")
     busy_floor_ms: float = option(1.0, "the same while records flow without a pause; at most 5")
-    max_backlog: int = option(2_000_000, "a replay is held back at so many records not yet taken by the slowest reader")
+    max_backlog: int = option(
+        2_000_000, "a replay is held back at so many records not yet taken by the slowest reader"
+    )
     memory_share: float = option(0.6, "a replay is held back at this share of the broker's maxmemory")
     lease_ms: int = option(3000, "time a feed stays owned without a heartbeat")
     owner: str = option("", "identity for the lease; default: host, pid and a random part")
-    exit_at_end: bool = option(False, "end the process when every source has ended (else it stays to trim and serve)")
+    exit_at_end: bool = option(
+        False, "end the process when every source has ended (else it stays to trim and serve)"
+    )
     data: Path = option(Path("mbo-data"), "folder for journals and cached downloads")
 
     def source_options(self) -> SourceOptions:
         """The part that speaks of sources."""
-        return SourceOptions(**{each.name: getattr(self, each.name) for each in dataclasses.fields(SourceOptions)})
+        return SourceOptions(
+            **{each.name: getattr(self, each.name) for each in dataclasses.fields(SourceOptions)}
+        )
 
     def owner_name(self) -> str:
         return self.owner or f"ingest-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -70,7 +70,9 @@ class Upkeep:
             return
         keys = self.broker.keys
         names = [keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")]
-        reply = self.broker.call(*self.broker.script("trim", names, [publisher.token, stream_id(floor[0], floor[1] + 1)]))
+        reply = self.broker.call(
+            *self.broker.script("trim", names, [publisher.token, stream_id(floor[0], floor[1] + 1)])
+        )
         if reply[0] != b"OK":
             raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=shard)
         metrics.get("mbo_ingest_trim_floor_ordinals").labels(self.feed, shard).set(floor[1])
@@ -82,9 +84,17 @@ class Upkeep:
         metrics.get("mbo_ingest_broker_memory_limit_bytes").set(limit)
         was, self.memory_full = self.memory_full, bool(limit) and used > limit * self.settings.memory_share
         if self.memory_full and not was:
-            log.limited("broker memory past its mark", used_bytes=used, limit_bytes=limit, share=self.settings.memory_share)
+            log.limited(
+                "broker memory past its mark",
+                used_bytes=used,
+                limit_bytes=limit,
+                share=self.settings.memory_share,
+            )
         disk = self.broker.info("persistence")
         size = int(disk.get("aof_current_size", 0))
-        if size > max(REWRITE_LEAST_BYTES, REWRITE_FACTOR * used) and disk.get("aof_rewrite_in_progress") == "0":
+        if (
+            size > max(REWRITE_LEAST_BYTES, REWRITE_FACTOR * used)
+            and disk.get("aof_rewrite_in_progress") == "0"
+        ):
             log.info("aof rewrite", size_bytes=size, used_bytes=used)
             self.broker.call("BGREWRITEAOF")

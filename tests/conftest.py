@@ -1,0 +1,57 @@
+"""Fixtures every test may use: a real broker, a prefix of its own, the real data if it is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.broker import Broker
+from shared.embedded import EmbeddedBroker
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def broker_url() -> Iterator[str]:
+    """`MBO_TEST_BROKER_URL`, else the embedded server; there is no third way: with none, tests fail."""
+    if url := os.environ.get("MBO_TEST_BROKER_URL"):
+        yield url
+        return
+    folder = Path(tempfile.mkdtemp(prefix="mbo-test-"))
+    server = EmbeddedBroker(folder)
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix of this test's own."""
+    return f"t{secrets.token_hex(4)}."
+
+
+@pytest.fixture
+def broker(broker_url: str, prefix: str) -> Iterator[Broker]:
+    connection = Broker(broker_url, prefix, name="test")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The folder of real files (`MBO_TEST_DATA`); tests on it skip by name where it is absent, except in CI."""
+    folder = Path(os.environ.get("MBO_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have the real data in {folder}")
+        pytest.skip(f"no real market data in {folder} (set MBO_TEST_DATA)")
+    return folder

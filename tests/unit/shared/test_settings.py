@@ -1,0 +1,57 @@
+"""Settings: argv over environment over default, misspelt names refused, secrets hidden."""
+
+import dataclasses
+
+import pytest
+
+from shared.errors import UsageError
+from shared.settings import ServiceSettings, build, describe, load, option
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Example(ServiceSettings):
+    count: int = option(3, "a number")
+    names: tuple[str, ...] = option((), "several")
+    secret: str = option("", "a secret", secret=True)
+    limit: int | None = option(None, "maybe")
+    mode: str = option("a", "one of two", choices=("a", "b"))
+    flag: bool = option(False, "a switch")
+
+
+def make(argv: list[str], environ: dict[str, str]) -> Example:
+    return load(Example, argv, environ, prog="x", description="x")[0]
+
+
+def test_argv_wins_over_environment_over_default() -> None:
+    assert make([], {}).count == 3
+    assert make([], {"MBO_COUNT": "4"}).count == 4
+    assert make(["--count", "5"], {"MBO_COUNT": "4"}).count == 5
+
+
+def test_values_are_typed() -> None:
+    got = make(["--names", "x", "y", "--flag", "--limit", "7"], {"MBO_MODE": "b"})
+    assert (got.names, got.flag, got.limit, got.mode) == (("x", "y"), True, 7, "b")
+    assert make([], {"MBO_NAMES": "p,q", "MBO_FLAG": "no"}).names == ("p", "q")
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "says"),
+    [
+        ([], {"MBO_COUNTS": "1"}, "MBO_COUNTS"),
+        (["--count", "many"], {}, "--count"),
+        ([], {"MBO_COUNT": "many"}, "MBO_COUNT"),
+        ([], {"MBO_MODE": "c"}, "mode"),
+        (["--nonsense"], {}, "nonsense"),
+        ([], {"MBO_FLAG": "perhaps"}, "MBO_FLAG"),
+    ],
+)
+def test_wrong_settings_are_one_clear_error(argv: list[str], environ: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        make(argv, environ)
+    assert caught.value.exit_status == 2
+
+
+def test_secrets_are_not_shown() -> None:
+    text = describe(build(Example, {"secret": "hush", "broker": "redis://me:hush@h:1/0"}, {}))
+    assert "hush" not in text
+    assert "redis://me:***@h:1/0" in text
