@@ -153,7 +153,18 @@ class Encoder:
                 sizes.append(n | _STORED)
                 planes.append(split[index].tobytes())
         head = _HEAD.pack(
-            _MAGIC, VERSION, kind, len(cols), n, groups, missing, codes, len(tables), first, last, *self._base.tolist()
+            _MAGIC,
+            VERSION,
+            kind,
+            len(cols),
+            n,
+            groups,
+            missing,
+            codes,
+            len(tables),
+            first,
+            last,
+            *self._base.tolist(),
         )
         blob = b"".join((head, tables, byte_widths, struct.pack(f"<{len(sizes)}I", *sizes), *planes))
         return blob + struct.pack("<I", zlib.crc32(blob))
@@ -166,7 +177,9 @@ class Block:
         self._blob = blob
         self.head, self._tables_at = _head(blob)
         if zlib.crc32(memoryview(blob)[:-4]) != struct.unpack_from("<I", blob, len(blob) - 4)[0]:
-            raise StoreError(f"block {self.head.first}-{self.head.last} is damaged: its checksum does not match")
+            raise StoreError(
+                f"block {self.head.first}-{self.head.last} is damaged: its checksum does not match"
+            )
         h = self.head
         try:
             tables = _unzip(blob[self._tables_at : self._tables_at + h.tables], _MAX_TABLES_BYTES)
@@ -209,7 +222,9 @@ class Block:
         try:
             return self._columns()
         except (ValueError, IndexError, struct.error, zstandard.ZstdError) as error:
-            raise StoreError(f"block {self.head.first}-{self.head.last} cannot be unpacked: {error}") from error
+            raise StoreError(
+                f"block {self.head.first}-{self.head.last} cannot be unpacked: {error}"
+            ) from error
 
     def mbo(self, instrument_id: int | None = None) -> Slice:
         """The records, all or of one instrument, in stream order."""
@@ -247,7 +262,13 @@ def _head(blob: bytes) -> tuple[Head, int]:
         raise StoreError(f"a block has version {version}, this program reads {VERSION}: upgrade it")
     columns, rows, groups, missing, codes, tables, first, last, *base = rest
     expected = {KIND_MBO: kernel.MBO_COLUMNS, KIND_BBO: kernel.BBO_COLUMNS}.get(kind)
-    if columns != expected or not 0 < rows <= MAX_ROWS or groups > rows or missing > MAX_MISSING or codes > 256:
+    if (
+        columns != expected
+        or not 0 < rows <= MAX_ROWS
+        or groups > rows
+        or missing > MAX_MISSING
+        or codes > 256
+    ):
         raise StoreError(f"block {first}-{last} has an impossible head")
     return Head(kind, columns, rows, groups, missing, codes, tables, first, last, tuple(base)), _HEAD.size
 

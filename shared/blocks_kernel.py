@@ -29,7 +29,9 @@ LOW63 = np.int64(2**63 - 1)
 # Columns of an MBO block. The first three are in stream order, the others in group order (instrument by instrument).
 GROUP, RECV, SEQ, LATENCY, IN_DELTA, ORDER, PRICE, SIZE, CODE, META = range(10)
 # Columns of a BBO block: three in stream order, the rest in group order.
-B_GROUP, B_ORDINAL, B_RECV, B_LATENCY, B_META, B_BID, B_ASK, B_BID_SZ, B_ASK_SZ, B_BID_CT, B_ASK_CT = range(11)
+B_GROUP, B_ORDINAL, B_RECV, B_LATENCY, B_META, B_BID, B_ASK, B_BID_SZ, B_ASK_SZ, B_BID_CT, B_ASK_CT = range(
+    11
+)
 
 
 @njit(cache=True, error_model="numpy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
@@ -126,18 +127,25 @@ T = TypeVar("T")
 
 def from_json(cls: type[T], row: Mapping[str, Any]) -> T:
     """A value of one of the classes above from its JSON object; unknown fields are left out."""
-    return cls(**{
-        field.name: tuple(row[field.name]) if isinstance(row[field.name], list) else row[field.name]
-        for field in fields(cls)  # type: ignore[arg-type]
-    })
+    return cls(
+        **{
+            field.name: tuple(row[field.name]) if isinstance(row[field.name], list) else row[field.name]
+            for field in fields(cls)  # type: ignore[arg-type]
+        }
+    )
 
 
 Control = tuple[int, int, Mapping[str, Any]]  # its last ordinal, how many it covers, the control map
 
 
+def stored_entry(n: int, first: int, records: Rows | None, control: Mapping[str, Any] | None) -> InEntry:
+    """An entry as it comes out of a store: without the stamps and positions of its way through the broker."""
+    return InEntry(n, first, ts_due=0, ts_ingest=0, position=0, beyond=0, records=records, control=control)
+
+
 def control_entry(control: Control) -> InEntry:
     ordinal, n, body = control
-    return InEntry(n, ordinal - n + 1, 0, 0, 0, None, body)
+    return stored_entry(n, ordinal - n + 1, None, body)
 
 
 def merge_entries(
@@ -172,14 +180,14 @@ def merge_entries(
                 if int(ordinals[a]) != cursor:
                     raise HistoryError(f"ordinals {cursor} to {int(ordinals[a]) - 1} are not in the store")
             cursor = int(ordinals[b - 1]) + 1
-            yield InEntry(b - a, int(ordinals[a]), 0, 0, 0, rows[a:b], None)
+            yield stored_entry(b - a, int(ordinals[a]), rows[a:b], None)
     yield from until(last)
 
 
 def segments(ordinals: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
     """(start, stop) of the contiguous stretches of ascending ordinals."""
     cuts = [0, *(np.flatnonzero(np.diff(ordinals) != 1) + 1).tolist(), len(ordinals)]
-    yield from zip(cuts, cuts[1:], strict=False)
+    yield from itertools.pairwise(cuts)
 
 
 def cut_by_time(rows: Rows, start: int | None, end: int | None) -> Any:

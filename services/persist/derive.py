@@ -1,0 +1,238 @@
+"""What persist counts and sums over records in passing: time spans, tallies by book, activity by minute, bars."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from services.persist.store import UNDEF
+from shared.blocks_kernel import MBO_SIGNED
+from shared.records import BAR, TRADE, Rows
+
+MINUTE_NS = 60_000_000_000
+INTERVALS_S = (1, 60)
+_TRADE_SIGNED = np.dtype([(name, TRADE[name].str.replace("u8", "i8")) for name in TRADE.names or ()])
+_BAR_SIGNED = np.dtype([(name, BAR[name].str.replace("u8", "i8")) for name in BAR.names or ()])
+
+
+class Span(NamedTuple):
+    """Times of some records; UNDEF / 0 where none is defined. Times of 2^63 and above count as undefined."""
+
+    recv_min: int
+    recv_max: int
+    event_min: int
+    event_max: int
+    recv_run: int  # running maximum of ts_recv at the end
+
+
+@njit(cache=True, boundscheck=False)
+def _span(rows, run, out):
+    recv_min = np.int64(UNDEF)
+    recv_max = np.int64(0)
+    event_min = np.int64(UNDEF)
+    event_max = np.int64(0)
+    for i in range(len(rows)):
+        recv = rows[i]["ts_recv"]
+        event = rows[i]["ts_event"]
+        if recv >= 0:
+            recv_min = min(recv_min, recv)
+            recv_max = max(recv_max, recv)
+        if event >= 0:
+            event_min = min(event_min, event)
+            event_max = max(event_max, event)
+    out[0] = recv_min
+    out[1] = recv_max
+    out[2] = event_min
+    out[3] = event_max
+    out[4] = max(run, recv_max)
+
+
+def span(rows: Rows, recv_run: int) -> Span:
+    """Time span of MBO records that follow a running maximum of `recv_run`."""
+    out = np.empty(5, np.int64)
+    _span(rows.view(MBO_SIGNED), recv_run, out)
+    return Span(*out.tolist())
+
+
+@njit(cache=True, boundscheck=False)
+def running_prefix(rows, run, at):
+    """How many leading records have a running maximum of ts_recv ≤ `at`, having started at `run`."""
+    for i in range(len(rows)):
+        recv = rows[i]["ts_recv"]
+        if recv > run:
+            run = recv
+            if run > at:
+                return i
+    return len(rows)
+
+
+@njit(cache=True, boundscheck=False)
+def _tally(rows, start, table, keys, records, trades, first, last, dirty, used, minutes, m_records, m_trades):
+    """Returns (rows done, books used, minutes used); stops early when the book arrays are full."""
+    mask = len(table) - 1
+    found = used
+    slots = len(keys)
+    last_key = np.int64(-1)
+    book = np.int64(0)
+    minute = np.int64(-1)
+    spot = -1
+    for i in range(start, len(rows)):
+        r = rows[i]
+        key = np.int64(r["instrument_id"]) << 16 | np.int64(r["publisher_id"])
+        if key != last_key:
+            slot = ((key * 2654435769) >> 13) & mask
+            while True:
+                book = table[slot]
+                if book < 0:
+                    if found == slots:
+                        return i, found, spot + 1
+                    book = found
+                    found += 1
+                    table[slot] = book
+                    keys[book] = key
+                    records[book] = 0
+                    trades[book] = 0
+                    first[book] = UNDEF
+                    last[book] = 0
+                    break
+                if keys[book] == key:
+                    break
+                slot = (slot + 1) & mask
+            last_key = key
+        is_trade = np.int64(r["action"] == 84)
+        records[book] += 1
+        trades[book] += is_trade
+        dirty[book] = 1
+        recv = r["ts_recv"]
+        if recv >= 0:
+            first[book] = min(first[book], recv)
+            last[book] = max(last[book], recv)
+            at = recv // MINUTE_NS
+            if at != minute:
+                minute = at
+                spot += 1
+                minutes[spot] = at
+                m_records[spot] = 0
+                m_trades[spot] = 0
+            m_records[spot] += 1
+            m_trades[spot] += is_trade
+    return len(rows), found, spot + 1
+
+
+class Tally:
+    """Running totals of every book of a shard's run, and activity by minute since the last flush."""
+
+    def __init__(self) -> None:
+        self._room(64)
+        self._used = 0
+        self.minutes: dict[int, list[int]] = {}  # minute → [records, trades] not yet flushed
+
+    def _room(self, size: int) -> None:
+        old = getattr(self, "_cols", None)
+        self._cols: NDArray[np.int64] = np.zeros((6, size), np.int64)  # keys records trades first last dirty
+        self._table = np.full(4 * size, -1, np.int64)
+        if old is not None:
+            self._cols[:, : old.shape[1]] = old
+            for book in range(self._used):
+                self._enter(book)
+
+    def _enter(self, book: int) -> None:
+        mask = len(self._table) - 1
+        slot = ((int(self._cols[0, book]) * 2654435769) >> 13) & mask
+        while self._table[slot] >= 0:
+            slot = (slot + 1) & mask
+        self._table[slot] = book
+
+    def load(
+        self, instrument_id: int, publisher_id: int, records: int, trades: int, first: int, last: int
+    ) -> None:
+        """A total as it was stored."""
+        if self._used == self._cols.shape[1]:
+            self._room(2 * self._used)
+        self._cols[:, self._used] = (instrument_id << 16 | publisher_id, records, trades, first, last, 0)
+        self._enter(self._used)
+        self._used += 1
+
+    def add(self, rows: Rows) -> None:
+        """Count MBO records."""
+        view = rows.view(MBO_SIGNED)
+        done = 0
+        minutes, records, trades = np.empty((3, len(rows)), np.int64)
+        while done < len(rows):
+            done, self._used, spots = _tally(
+                view, done, self._table, *self._cols, self._used, minutes, records, trades
+            )
+            for minute, n, t in zip(
+                minutes[:spots].tolist(), records[:spots].tolist(), trades[:spots].tolist(), strict=True
+            ):
+                sums = self.minutes.setdefault(minute, [0, 0])
+                sums[0] += n
+                sums[1] += t
+            if done < len(rows):
+                self._room(2 * self._cols.shape[1])
+
+    def dirty(self) -> list[tuple[int, int, int, int, int, int]]:
+        """(instrument_id, publisher_id, records, trades, first_ts, last_ts) of books changed since the last call."""
+        which = np.nonzero(self._cols[5, : self._used])[0]
+        rows = self._cols[:5, which].T.tolist()
+        self._cols[5, which] = 0
+        return [(key >> 16, key & 0xFFFF, n, t, a, b) for key, n, t, a, b in rows]
+
+
+@njit(cache=True, boundscheck=False)
+def _bars(trades, interval_s, out):
+    """Bars in order of their first trade here; a late trade opens its interval once more (the store merges them)."""
+    n = len(trades)
+    bits = 6
+    while (1 << bits) < 2 * n:
+        bits += 1
+    mask = (1 << bits) - 1
+    table = np.full(1 << bits, -1, np.int64)
+    step = np.int64(interval_s) * 1_000_000_000
+    used = 0
+    for i in range(n):
+        t = trades[i]
+        if t["price"] == UNDEF or t["ts_event"] < 0:
+            continue
+        ts = t["ts_event"] - t["ts_event"] % step
+        key = np.int64(t["instrument_id"]) << 16 | np.int64(t["publisher_id"])
+        slot = ((key * 2654435769) >> 13) & mask
+        while True:
+            at = table[slot]
+            if at < 0 or (
+                out[at]["instrument_id"] == t["instrument_id"]
+                and out[at]["publisher_id"] == t["publisher_id"]
+            ):
+                break
+            slot = (slot + 1) & mask
+        if at < 0 or out[at]["ts"] != ts:
+            at = used
+            used += 1
+            table[slot] = at
+            b = out[at]
+            b["ts"] = ts
+            b["open"] = t["price"]
+            b["high"] = t["price"]
+            b["low"] = t["price"]
+            b["volume"] = 0
+            b["trades"] = 0
+            b["instrument_id"] = t["instrument_id"]
+            b["publisher_id"] = t["publisher_id"]
+            b["interval_s"] = interval_s
+            b["reserved"] = 0
+        b = out[at]
+        b["high"] = max(b["high"], t["price"])
+        b["low"] = min(b["low"], t["price"])
+        b["close"] = t["price"]
+        b["volume"] += np.int64(t["size"])
+        b["trades"] += 1
+    return used
+
+
+def bars(trades: Rows, interval_s: int) -> Rows:
+    """BAR rows of TRADE rows, in stream order; trades without a price or time are left out."""
+    out: Any = np.empty(len(trades), BAR)
+    return out[: _bars(trades.view(_TRADE_SIGNED), interval_s, out.view(_BAR_SIGNED))]  # type: ignore[no-any-return]

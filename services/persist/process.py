@@ -1,0 +1,80 @@
+"""The reader process as a child of persist: started with its settings on stdin, ended by closing that pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import subprocess
+import sys
+import time
+from typing import Any
+
+from services.persist.settings import PersistSettings
+from shared import logs, runner
+from shared.settings import hide_password
+
+log = logs.get("persist")
+
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 30.0
+STOP_S = 5.0
+
+
+class ReaderProcess:
+    """Keeps one `services.persist.history` process running. The token lives as long as this object."""
+
+    def __init__(self, config: PersistSettings) -> None:
+        self._config = config
+        self._token = secrets.token_urlsafe(32)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._backoff = BACKOFF_FIRST_S
+        self._start_at = 0.0
+        self.url: str | None = None
+
+    def watch(self) -> None:
+        """Start it if it does not run; with backoff once it has died."""
+        process, now = self._process, time.monotonic()
+        if process is not None:
+            if process.poll() is None:
+                return
+            log.limited("history reader ended", status=process.returncode, retry_s=self._backoff)
+            self._drop()
+            self._start_at = now + self._backoff
+            self._backoff = min(self._backoff * 2, BACKOFF_MOST_S)
+        if now >= self._start_at:
+            self._start()
+
+    def _start(self) -> None:
+        config = self._config
+        given: dict[str, Any] = {
+            "data": config.data, "broker": config.broker, "prefix": config.prefix, "password": runner.password(config),
+            "host": config.history_host, "port": config.history_port, "url": config.history_url, "token": self._token,
+            "log": config.log, "log_level": config.log_level, "feeds": list(config.feeds),
+        }  # fmt: skip
+        # settings by stdin: on the command line other users could read the broker's password
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "services.persist.history"], stdin=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(given).encode() + b"\n")
+        self._process.stdin.flush()
+        self.url = config.history_url or f"http://{config.history_host}:{config.history_port or 'free'}"
+        log.info("history reader started", pid=self._process.pid, broker=hide_password(config.broker))
+
+    def _drop(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        self._process = None
+
+    def close(self) -> None:
+        """End it: close its stdin, wait, kill what does not go."""
+        process = self._process
+        self._drop()
+        if process is None:
+            return
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

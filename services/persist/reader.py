@@ -1,0 +1,380 @@
+"""Queries over one feed's store: what the history API, export, `mbo sql` and recovery read. No transaction stays open
+between two items of a generator, so a slow reader never keeps the WAL from being checkpointed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from services.persist.derive import MINUTE_NS, running_prefix
+from services.persist.store import UNDEF
+from shared.blocks import KIND_BBO, KIND_MBO, Block, Encoder
+from shared.blocks_kernel import MBO_SIGNED
+from shared.errors import StoreError
+from shared.history_types import Control, StoredImage, merge_entries
+from shared.records import BAR, BBO, MBO, TRADE
+from shared.wire.codec import InEntry
+
+PAGE_ROWS = 20_000  # rows of trades or bars fetched at once
+MAX_IMAGE_BYTES = 4 * 1024**3
+EPOCH_BLOCKS = 63
+
+Row = dict[str, Any]
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[Row]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def sessions(db: sqlite3.Connection) -> list[Row]:
+    """Runs, oldest first, as SessionInfo takes them (without `feed`)."""
+    rows = _dicts(
+        db.execute(
+            "SELECT run, session, dataset, policy, shards, identity, spec, began, ended FROM run ORDER BY run"
+        )
+    )
+    for row in rows:
+        run = row["run"]
+        row["spec"] = json.loads(row["spec"])
+        row["state"] = "ended" if row.pop("ended") >= row["shards"] else "open"
+        offsets, floors = [0] * row["shards"], [0] * row["shards"]
+        for shard, ordinal, floor in db.execute(
+            "SELECT shard, ordinal, floor FROM offset WHERE run=?", (run,)
+        ):
+            offsets[shard], floors[shard] = ordinal, floor
+        row["offsets"], row["floors"] = offsets, floors
+        row["first_ts"], row["last_ts"], row["records"] = db.execute(
+            f"SELECT coalesce(min(first_ts), {UNDEF}), coalesce(max(last_ts), 0), coalesce(sum(records), 0)"  # noqa: S608
+            " FROM book WHERE run=?", (run,),
+        ).fetchone()  # fmt: skip
+    return rows
+
+
+def instruments(db: sqlite3.Connection, run: int) -> list[Row]:
+    """Instruments of a run, as InstrumentInfo takes them: those seen, and those only defined."""
+    rows = _dicts(
+        db.execute(
+            "SELECT b.instrument_id, i.symbol, b.shard, group_concat(b.publisher_id) AS publishers, i.tick_px, i.multiplier,"
+            " i.currency, i.expiration, i.display_factor, min(b.first_ts) AS first_ts, max(b.last_ts) AS last_ts,"
+            " sum(b.records) AS records, sum(b.trades) AS trades FROM book b LEFT JOIN instrument i USING (run, instrument_id)"
+            " WHERE b.run=? GROUP BY b.instrument_id"
+            " UNION ALL SELECT instrument_id, symbol, shard, '', tick_px, multiplier, currency, expiration, display_factor,"
+            f" {UNDEF}, 0, 0, 0 FROM instrument WHERE run=?1 AND instrument_id NOT IN (SELECT instrument_id FROM book WHERE run=?1)"
+            " ORDER BY 1", (run,),
+        )
+    )  # fmt: skip
+    for row in rows:
+        row["publishers"] = sorted(int(p) for p in row["publishers"].split(",") if p)
+    return rows
+
+
+def spans(db: sqlite3.Connection, symbol: str, run: int) -> list[Row]:
+    """Where a symbol (or a plain instrument id) is found in a run, as Span takes it (without `feed`)."""
+    found = _dicts(
+        db.execute(
+            "SELECT s.run, r.session, s.shard, s.instrument_id, s.symbol, s.first, coalesce(s.last, ?) AS last"
+            " FROM symbol s JOIN run r USING (run) WHERE s.symbol=? AND s.run=? ORDER BY s.first",
+            (UNDEF, symbol, run),
+        )
+    )
+    if found or not symbol.isdecimal() or int(symbol) > 2**32:
+        return found
+    return _dicts(
+        db.execute(
+            "SELECT b.run, r.session, b.shard, b.instrument_id, i.symbol, 1 AS first, ? AS last FROM book b JOIN run r USING (run)"
+            " LEFT JOIN instrument i USING (run, instrument_id) WHERE b.instrument_id=? AND b.run=? LIMIT 1",
+            (UNDEF, int(symbol), run),
+        )
+    )
+
+
+def days(db: sqlite3.Connection, run: int | None) -> list[Row]:
+    """Records and trades of each UTC day of a run (or of all)."""
+    rows = _dicts(
+        db.execute(
+            "SELECT a.run, r.session, minute / 1440 AS day, sum(records) AS records, sum(trades) AS trades,"
+            " min(minute) AS first_ts, max(minute) + 1 AS last_ts FROM activity a JOIN run r USING (run)"
+            " WHERE ?1 IS NULL OR a.run=?1 GROUP BY a.run, day ORDER BY a.run, day", (run,),
+        )
+    )  # fmt: skip
+    for row in rows:
+        row["date"] = datetime.fromtimestamp(row.pop("day") * 86_400, UTC).date().isoformat()
+        row["first_ts"] *= MINUTE_NS
+        row["last_ts"] *= MINUTE_NS
+    return rows
+
+
+def activity(
+    db: sqlite3.Connection, run: int, start: int, end: int, buckets: int, instrument_id: int | None
+) -> Row:
+    """Counts in `buckets` equal steps over [start, end)."""
+    step = max(1, -(-(end - start) // buckets))
+    records, trades = [0] * buckets, [0] * buckets
+    for minute, n, t in db.execute(
+        "SELECT minute, sum(records), sum(trades) FROM activity WHERE run=? AND minute BETWEEN ? AND ? GROUP BY minute",
+        (run, start // MINUTE_NS, (end - 1) // MINUTE_NS),
+    ):
+        _spread(records, max(start, minute * MINUTE_NS), min(end, (minute + 1) * MINUTE_NS), start, step, n)
+        if instrument_id is None:
+            _spread(
+                trades, max(start, minute * MINUTE_NS), min(end, (minute + 1) * MINUTE_NS), start, step, t
+            )
+    if instrument_id is not None:
+        for bucket, t in db.execute(
+            "SELECT (ts - ?1) / ?2 AS bucket, sum(trades) FROM bar WHERE run=?3 AND instrument_id=?4 AND interval_s=1"
+            " AND ts >= ?1 AND ts < ?5 GROUP BY bucket", (start, step, run, instrument_id, end),
+        ):  # fmt: skip
+            trades[min(bucket, buckets - 1)] += t
+    return {"start": start, "step": step, "records": records, "trades": trades}
+
+
+def _spread(counts: list[int], low: int, high: int, start: int, step: int, n: int) -> None:
+    """Put `n` evenly into the buckets that [low, high) covers; the sum is kept."""
+    first, last = (low - start) // step, min(len(counts) - 1, (max(high - 1, low) - start) // step)
+    width = last - first + 1
+    edges = [n * i // width for i in range(width + 1)]
+    for index, (a, b) in enumerate(pairwise(edges)):
+        counts[first + index] += b - a
+
+
+def controls(
+    db: sqlite3.Connection, run: int, shard: int, first: int, last: int, limit: int = 10_000
+) -> Iterator[Control]:
+    """Control entries that end within the ordinals first … last."""
+    while True:
+        page = db.execute(
+            "SELECT ordinal, n, body FROM control WHERE run=? AND shard=? AND ordinal BETWEEN ? AND ? ORDER BY ordinal LIMIT ?",
+            (run, shard, first, min(last, UNDEF), limit),
+        ).fetchall()
+        for ordinal, n, body in page:
+            yield ordinal, n, json.loads(body)
+        if len(page) < limit:
+            return
+        first = page[-1][0] + 1
+
+
+def open_epoch(db: sqlite3.Connection, run: int, shard: int) -> dict[int, int]:
+    """Presence bits of the shard's newest epoch, from its blocks."""
+    row = db.execute("SELECT max(seq) FROM block WHERE run=? AND shard=?", (run, shard)).fetchone()
+    found: dict[int, int] = {}
+    if row[0] is None or row[0] % EPOCH_BLOCKS == EPOCH_BLOCKS - 1:
+        return found
+    low = row[0] // EPOCH_BLOCKS * EPOCH_BLOCKS
+    blocks = db.execute(
+        "SELECT seq, body FROM block WHERE run=? AND shard=? AND seq >= ? ORDER BY last DESC LIMIT ?",
+        (run, shard, low, EPOCH_BLOCKS),
+    )
+    for seq, body in blocks:
+        for instrument in Block(body).ids.tolist():
+            found[instrument] = found.get(instrument, 0) | 1 << (seq % EPOCH_BLOCKS)
+    return found
+
+
+_BLOCKS = {
+    KIND_MBO: "SELECT id, first, last, seq FROM block WHERE run=:run AND shard=:shard AND last>=:first AND recv_max>=:start"
+    " AND recv_min<:end AND event_max>=:event_start AND event_min<:event_end ORDER BY last LIMIT 64",
+    KIND_BBO: "SELECT id, first, last, 0 FROM bbo_block WHERE run=:run AND shard=:shard AND last>=:first AND recv_max>=:start"
+    " AND recv_min<:end ORDER BY last LIMIT 64",
+}
+_BODY = {KIND_MBO: "SELECT body FROM block WHERE id=?", KIND_BBO: "SELECT body FROM bbo_block WHERE id=?"}
+
+
+def blocks(
+    db: sqlite3.Connection, run: int, shard: int, kind: int = KIND_MBO, *, first: int = 1, last: int = UNDEF,
+    start: int | None = None, end: int | None = None, instrument_id: int | None = None,
+    event_start: int | None = None, event_end: int | None = None,
+) -> Iterator[bytes]:  # fmt: skip
+    """Blocks that may hold matching rows, in order; what is in no block yet comes as blocks made on the spot.
+
+    They may hold other rows too: the caller cuts. Times are of ts_recv, event_* of ts_event.
+    """
+    timed = not (start is None and end is None and event_start is None and event_end is None)
+    where = {
+        "run": run, "shard": shard, "first": first, "start": -1 if start is None else min(start, UNDEF),
+        "end": UNDEF if end is None else min(end, UNDEF), "event_start": -1 if event_start is None else min(event_start, UNDEF),
+        "event_end": UNDEF if event_end is None else min(event_end, UNDEF),
+    }  # fmt: skip
+    sql = _BLOCKS[kind] if timed else _BLOCKS[kind].split(" AND recv_max")[0] + " ORDER BY last LIMIT 64"
+    bits: dict[int, int | None] = {}
+    while True:
+        db.execute("BEGIN")  # blocks and tail as of one instant: a seal in between would hide rows
+        try:
+            page = db.execute(sql, where).fetchall()
+            tail = [] if page else _tail(db, run, shard, kind, where["first"], last)
+        finally:
+            db.execute("COMMIT")
+        for block, begin, stop, seq in page:
+            where["first"] = stop + 1
+            if begin > last:
+                return
+            if (
+                instrument_id is not None
+                and kind == KIND_MBO
+                and not _present(db, run, shard, instrument_id, seq, bits)
+            ):
+                continue
+            row = db.execute(_BODY[kind], (block,)).fetchone()
+            if row is None:
+                raise StoreError(
+                    f"ordinals {begin} to {stop} were removed by retention while they were being read"
+                )
+            yield row[0]
+        if not page:
+            yield from tail
+            return
+
+
+def _present(
+    db: sqlite3.Connection, run: int, shard: int, instrument: int, seq: int, bits: dict[int, int | None]
+) -> bool:
+    epoch = seq // EPOCH_BLOCKS
+    if epoch not in bits:
+        bits.clear()
+        row = db.execute(
+            "SELECT bits FROM presence WHERE run=? AND shard=? AND instrument_id=? AND epoch=?",
+            (run, shard, instrument, epoch),
+        ).fetchone()
+        full = row or db.execute(
+            "SELECT 1 FROM block WHERE run=? AND shard=? AND seq=?  LIMIT 1", (run, shard, (epoch + 1) * EPOCH_BLOCKS - 1)
+        ).fetchone()  # fmt: skip
+        bits[epoch] = row[0] if row else (0 if full else None)
+    have = bits[epoch]
+    return have is None or bool(have >> (seq % EPOCH_BLOCKS) & 1)
+
+
+def _tail(db: sqlite3.Connection, run: int, shard: int, kind: int, first: int, last: int) -> list[bytes]:
+    pieces = db.execute(
+        "SELECT first, last, body FROM tail WHERE run=? AND shard=? AND kind=? AND last>=? AND first<=? ORDER BY first",
+        (run, shard, kind, first, last),
+    ).fetchall()
+    if not pieces:
+        return []
+    encoder = Encoder()
+    layout = MBO if kind == KIND_MBO else BBO
+    made = []
+    begin = 0
+    for index in range(1, len(pieces) + 1):
+        if index < len(pieces) and pieces[index][0] - pieces[index - 1][1] <= 16:
+            continue
+        part = pieces[begin:index]
+        rows = np.frombuffer(b"".join(piece[2] for piece in part), layout).copy()
+        if kind == KIND_MBO:
+            ordinals = np.concatenate(
+                [np.arange(f, f + len(b) // MBO.itemsize, dtype=np.uint64) for f, _, b in part]
+            )
+            made.append(encoder.mbo(rows, ordinals))
+        else:
+            made.append(encoder.bbo(rows, part[0][0], part[-1][1]))
+        begin = index
+    return made
+
+
+def entries(db: sqlite3.Connection, run: int, shard: int, first: int, last: int) -> Iterator[InEntry]:
+    """A shard's entries as they were: contiguous ordinals first … last."""
+    if first > last:
+        return iter(())
+    return merge_entries(
+        blocks(db, run, shard, first=first, last=last),
+        lambda a, b: controls(db, run, shard, a, b),
+        first,
+        last,
+    )
+
+
+def image_before(db: sqlite3.Connection, run: int, shard: int, ordinal: int) -> StoredImage | None:
+    """The newest image at or before an ordinal; StoreError if it cannot be unpacked."""
+    row = db.execute(
+        "SELECT ordinal, recv_run, body FROM image WHERE run=? AND shard=? AND ordinal<=? ORDER BY ordinal DESC LIMIT 1",
+        (run, shard, min(ordinal, UNDEF)),
+    ).fetchone()
+    if row is None:
+        return None
+    try:
+        if not 0 <= zstandard.frame_content_size(row[2]) <= MAX_IMAGE_BYTES:
+            raise StoreError(f"the image at {row[0]} is larger than it may be")
+        return StoredImage(row[0], row[1], zstandard.ZstdDecompressor().decompress(row[2]))
+    except zstandard.ZstdError as error:
+        raise StoreError(f"the image at {row[0]} is damaged: {error}") from error
+
+
+def position(db: sqlite3.Connection, run: int, at: int) -> list[int]:
+    """Last ordinal of each shard whose running maximum of ts_recv is ≤ `at` (0: nothing of the shard is stored)."""
+    shards = db.execute("SELECT shards FROM run WHERE run=?", (run,)).fetchone()[0]
+    return [_position(db, run, shard, at) for shard in range(shards)]
+
+
+def _position(db: sqlite3.Connection, run: int, shard: int, at: int) -> int:
+    db.execute("BEGIN")
+    try:
+        row = db.execute("SELECT ordinal FROM offset WHERE run=? AND shard=?", (run, shard)).fetchone()
+        block = db.execute(
+            "SELECT body, last FROM block WHERE run=? AND shard=? AND recv_run>? ORDER BY recv_run, last LIMIT 1",
+            (run, shard, min(at, UNDEF - 1)),
+        ).fetchone()
+        before = db.execute(
+            "SELECT recv_run FROM block WHERE run=? AND shard=? AND last<? ORDER BY last DESC LIMIT 1",
+            (run, shard, block[1] if block else UNDEF),
+        ).fetchone()
+        tail = [] if block else _tail(db, run, shard, KIND_MBO, 1, UNDEF)
+    finally:
+        db.execute("COMMIT")
+    recv_run = before[0] if before else 0
+    for body in [block[0]] if block else tail:
+        ordinals, rows = Block(body).mbo()
+        reach = running_prefix(rows.view(MBO_SIGNED), recv_run, at)
+        if reach < len(rows):
+            return int(ordinals[reach]) - 1
+        recv = rows["ts_recv"].view(np.int64)
+        recv_run = max(recv_run, int(recv.max()))
+    return row[0] if row else 0
+
+
+def trades(
+    db: sqlite3.Connection, run: int, instrument_id: int, *, first: int = 1, last: int = UNDEF,
+    start: int | None = None, end: int | None = None,
+) -> Iterator[bytes]:  # fmt: skip
+    """Trades of one instrument by ordinal, as bytes of whole TRADE rows."""
+    low, high = -1 if start is None else start, UNDEF if end is None else min(end - 1, UNDEF - 1)
+    while True:
+        page = db.execute(
+            'SELECT ordinal, "end", ts_event, ts_recv, price, size, instrument_id, sequence, publisher_id, side, flags'
+            " FROM trade WHERE run=? AND instrument_id=? AND ordinal BETWEEN ? AND ? AND ts_recv BETWEEN ? AND ?"
+            " ORDER BY ordinal LIMIT ?",
+            (run, instrument_id, first, min(last, UNDEF), low, high, PAGE_ROWS),
+        ).fetchall()
+        if not page:
+            return
+        rows = np.array(page, TRADE)
+        for name in ("ts_event", "ts_recv"):
+            rows[name][rows[name] == UNDEF] = 2**64 - 1
+        yield rows.tobytes()
+        if len(page) < PAGE_ROWS:
+            return
+        first = page[-1][0] + 1
+
+
+def bars(
+    db: sqlite3.Connection, run: int, instrument_id: int, interval_s: int, *, start: int | None = None, end: int | None = None
+) -> Iterator[bytes]:  # fmt: skip
+    """Bars of one instrument by (ts, publisher), as bytes of whole BAR rows."""
+    after = (-1 if start is None else start, -1)
+    while True:
+        page = db.execute(
+            "SELECT ts, open, high, low, close, volume, trades, instrument_id, publisher_id, interval_s, 0 FROM bar"
+            " WHERE run=? AND instrument_id=? AND interval_s=? AND (ts, publisher_id) > (?, ?) AND ts<?"
+            " ORDER BY ts, publisher_id LIMIT ?",
+            (run, instrument_id, interval_s, *after, UNDEF if end is None else min(end, UNDEF), PAGE_ROWS),
+        ).fetchall()
+        if page:
+            yield np.array(page, BAR).tobytes()
+        if len(page) < PAGE_ROWS:
+            return
+        after = (page[-1][0], page[-1][8])

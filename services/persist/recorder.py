@@ -1,0 +1,361 @@
+"""One shard's run: applies its entries to the engine and writes everything that follows from them.
+
+`absorb` works in memory; `save` writes what was absorbed inside the caller's transaction, offset last. If the
+transaction fails, the recorder is thrown away and loaded again from the file: there is no other recovery.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from services.persist import derive, reader
+from services.persist.store import UNDEF
+from services.persist.tail import Tail
+from shared.blocks import BLOCK_ROWS, KIND_BBO, KIND_MBO, Encoder
+from shared.orderbook.engine import Batch
+from shared.orderbook.shard import ShardState
+from shared.records import BBO, MBO, Rows
+from shared.wire.codec import InEntry
+
+EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
+IMAGE_FLOOR_RECORDS = 50_000  # small books: an image no oftener than this …
+IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
+_TRADE_COLUMNS = ["instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side", "flags"]  # fmt: skip
+_BAR_COLUMNS = [
+    "instrument_id",
+    "publisher_id",
+    "interval_s",
+    "ts",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "trades",
+]
+_I64_MAX = np.uint64(UNDEF)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A recorded session."""
+
+    run: int
+    session: int
+    shards: int
+    policy: str
+    identity: str
+    began: int  # ns, `ts` of its begin control
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often something is made."""
+
+    block_rows: int = BLOCK_ROWS
+    image_records: int = 500_000
+    image_ns: int = 600_000_000_000  # of market time
+
+
+class Recorder:
+    """Everything persist keeps in memory of one shard's run."""
+
+    def __init__(self, run: Run, shard: int, cadence: Cadence, encoder: Encoder) -> None:
+        self.run, self.shard, self.cadence = run, shard, cadence
+        self._encoder = encoder
+        self.state = ShardState(run.policy)  # type: ignore[arg-type]
+        self.offset = 0
+        self._saved = 0
+        self.recv_run = 0
+        self._mbo, self._bbo = Tail(), Tail()
+        self._bbo_done = 0
+        self._block_run = 0  # running maximum of ts_recv at the end of the last sealed block
+        self._seq = 0
+        self._presence: dict[int, int] = {}
+        self._tally = derive.Tally()
+        self._trades: list[Rows] = []
+        self._controls: list[tuple[int, int, Mapping[str, Any]]] = []
+        self._new_mbo: list[tuple[int, int, Rows]] = []
+        self._new_bbo: list[Rows] = []
+        self._image_at = 0
+        self._image_run = 0
+        self._image_due = IMAGE_FLOOR_RECORDS
+        self._records = 0  # of the run
+        self._image_records = 0  # the count above at the last image
+        self._symbols: dict[int, str] = {}
+
+    # -- recovery ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls, db: sqlite3.Connection, run: Run, shard: int, cadence: Cadence, encoder: Encoder
+    ) -> Recorder:
+        """The recorder as it stood at the shard's committed offset; StoreError if a block or image is damaged."""
+        self = cls(run, shard, cadence, encoder)
+        row = db.execute(
+            "SELECT ordinal, recv_run, bbo_done FROM offset WHERE run=? AND shard=?", (run.run, shard)
+        ).fetchone()
+        if row is None:
+            return self
+        self.offset, self.recv_run, self._bbo_done = row
+        self._saved = self.offset
+        for kind, tail, layout in ((KIND_MBO, self._mbo, MBO), (KIND_BBO, self._bbo, BBO)):
+            for first, last, body in db.execute(
+                "SELECT first, last, body FROM tail WHERE run=? AND shard=? AND kind=? ORDER BY first",
+                (run.run, shard, kind),
+            ):
+                tail.add(first, last, np.frombuffer(body, layout).copy())
+                tail.stored = True
+        last_block = db.execute(
+            "SELECT seq, recv_run FROM block WHERE run=? AND shard=? ORDER BY last DESC LIMIT 1",
+            (run.run, shard),
+        ).fetchone()
+        if last_block:
+            self._seq, self._block_run = last_block[0] + 1, last_block[1]
+        self._presence = reader.open_epoch(db, run.run, shard)
+        for instrument, publisher, *sums in db.execute(
+            "SELECT instrument_id, publisher_id, records, trades, first_ts, last_ts FROM book WHERE run=? AND shard=?",
+            (run.run, shard),
+        ):
+            self._tally.load(instrument, publisher, *sums)
+            self._records += sums[0]
+        image = reader.image_before(db, run.run, shard, self.offset)
+        if image is not None:
+            self.state = ShardState.restore(image.blob)
+            self._image_at, self._image_run = image.ordinal, image.recv_run
+        recent = 0
+        for entry in reader.entries(db, run.run, shard, self.state.ordinal + 1, self.offset):
+            self.state.apply(entry)
+            recent += entry.n
+        self._image_records = self._records - recent
+        self._symbols = dict(self.state.symbols)
+        return self
+
+    @property
+    def is_dirty(self) -> bool:
+        return self.offset > self._saved
+
+    # -- in memory --------------------------------------------------------------------------------------------------
+
+    def absorb(self, entry: InEntry) -> None:
+        """Apply an entry that follows everything absorbed so far."""
+        assert entry.first == self.offset + 1
+        self.offset = entry.last
+        if entry.records is not None:
+            self._tally.add(entry.records)
+            self.recv_run = derive.span(entry.records, self.recv_run).recv_run
+            self._new_mbo.append((entry.first, entry.last, entry.records))
+            self._records += entry.n
+        else:
+            assert entry.control is not None
+            self._controls.append((entry.last, entry.n, entry.control))
+        batch: Batch = self.state.apply(entry)
+        if len(batch.bbo):
+            self._new_bbo.append(batch.bbo)
+        if len(batch.trades):
+            self._trades.append(batch.trades)
+
+    # -- to the file ------------------------------------------------------------------------------------------------
+
+    def save(self, db: sqlite3.Connection, now_ns: int) -> None:
+        """Write everything absorbed since the last save; the caller's transaction makes it one with the offset."""
+        key = (self.run.run, self.shard)
+        for ordinal, n, control in self._controls:
+            self._save_control(db, ordinal, n, control)
+        self._controls.clear()
+        self._save_trades(db)
+        self._save_mbo(db)
+        self._save_bbo(db)
+        self._save_tally(db)
+        self._save_image(db)
+        db.execute(
+            "INSERT INTO offset VALUES (?,?,?,?,?,0,?) ON CONFLICT DO UPDATE SET ordinal=excluded.ordinal,"
+            " recv_run=excluded.recv_run, bbo_done=excluded.bbo_done, saved_at=excluded.saved_at",
+            (*key, self.offset, self.recv_run, self._bbo_done, now_ns),
+        )
+        self._saved = self.offset
+
+    def _save_mbo(self, db: sqlite3.Connection) -> None:
+        key = (self.run.run, self.shard)
+        for piece in self._new_mbo:
+            self._mbo.add(*piece)
+        if self._mbo.rows < self.cadence.block_rows:
+            self._save_tail(db, KIND_MBO, self._mbo, self._new_mbo)
+        else:
+            for ordinals, rows in self._mbo.cut(self.cadence.block_rows):
+                spans = derive.span(rows, self._block_run)
+                body = self._encoder.mbo(rows, ordinals)
+                db.execute(
+                    "INSERT INTO block VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                    (
+                        *key,
+                        self._seq,
+                        int(ordinals[0]),
+                        int(ordinals[-1]),
+                        len(rows),
+                        *spans,
+                        len(body),
+                        body,
+                    ),
+                )
+                self._block_run = spans.recv_run
+                self._mark(db, self._encoder.last_ids())
+                self._seq += 1
+            self._drop_tail(db, KIND_MBO, self._mbo)
+        self._new_mbo.clear()
+
+    def _save_bbo(self, db: sqlite3.Connection) -> None:
+        fresh = [(int(rows[0]["ordinal"]), int(rows[-1]["ordinal"]), rows) for rows in self._new_bbo]
+        self._new_bbo.clear()
+        if fresh:  # one piece a save: its first ordinal is its key
+            rows = fresh[0][2] if len(fresh) == 1 else np.concatenate([piece[2] for piece in fresh])
+            fresh = [(max(self._bbo.pieces[-1][1], self._bbo_done) + 1 if self._bbo.pieces else self._bbo_done + 1, self.offset, rows)]  # fmt: skip
+            self._bbo.add(*fresh[0])
+        if self._bbo.rows < self.cadence.block_rows:
+            self._save_tail(db, KIND_BBO, self._bbo, fresh)
+            return
+        parts = self._bbo.cut(self.cadence.block_rows)
+        for index, (_, rows) in enumerate(parts):
+            last = self.offset if index == len(parts) - 1 else int(rows[-1]["ordinal"])
+            body = self._encoder.bbo(rows, self._bbo_done + 1, last)
+            recv = rows["ts_recv"].view(np.int64)
+            known = recv[recv >= 0]
+            low, high = (int(known.min()), int(known.max())) if len(known) else (UNDEF, 0)
+            db.execute(
+                "INSERT INTO bbo_block VALUES (NULL,?,?,?,?,?,?,?,?,?)",
+                (self.run.run, self.shard, self._bbo_done + 1, last, len(rows), low, high, len(body), body),
+            )
+            self._bbo_done = last
+        self._drop_tail(db, KIND_BBO, self._bbo)
+
+    def _save_tail(
+        self, db: sqlite3.Connection, kind: int, tail: Tail, fresh: Sequence[tuple[int, int, Rows]]
+    ) -> None:
+        for first, last, rows in fresh:
+            db.execute(
+                "INSERT INTO tail VALUES (?,?,?,?,?,?)",
+                (self.run.run, self.shard, kind, first, last, rows.tobytes()),
+            )
+            tail.stored = True
+
+    def _drop_tail(self, db: sqlite3.Connection, kind: int, tail: Tail) -> None:
+        if tail.stored:
+            db.execute(
+                "DELETE FROM tail WHERE run=? AND shard=? AND kind=?", (self.run.run, self.shard, kind)
+            )
+            tail.stored = False
+
+    def _mark(self, db: sqlite3.Connection, ids: list[int]) -> None:
+        """Note the instruments of the block just sealed; a full epoch goes to the table."""
+        bit = 1 << (self._seq % EPOCH_BLOCKS)
+        for instrument in ids:
+            self._presence[instrument] = self._presence.get(instrument, 0) | bit
+        if self._seq % EPOCH_BLOCKS == EPOCH_BLOCKS - 1:
+            epoch = self._seq // EPOCH_BLOCKS
+            db.executemany(
+                "INSERT INTO presence VALUES (?,?,?,?,?)",
+                [
+                    (self.run.run, self.shard, instrument, epoch, bits)
+                    for instrument, bits in self._presence.items()
+                ],
+            )
+            self._presence = {}
+
+    def _save_trades(self, db: sqlite3.Connection) -> None:
+        if not self._trades:
+            return
+        trades = np.concatenate(self._trades)
+        self._trades.clear()
+        run = self.run.run
+        clipped = trades[_TRADE_COLUMNS].copy()
+        for name in ("ts_event", "ts_recv"):
+            clipped[name] = np.minimum(clipped[name], _I64_MAX)
+        db.executemany(f"INSERT INTO trade VALUES ({run},?,?,?,?,?,?,?,?,?,?,?)", clipped.tolist())  # noqa: S608
+        for interval in derive.INTERVALS_S:
+            db.executemany(
+                f"INSERT INTO bar VALUES ({run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET high=max(high,excluded.high),"  # noqa: S608
+                " low=min(low,excluded.low), close=excluded.close, volume=volume+excluded.volume, trades=trades+excluded.trades",
+                derive.bars(trades, interval)[_BAR_COLUMNS].tolist(),
+            )
+
+    def _save_tally(self, db: sqlite3.Connection) -> None:
+        run, shard = self.run.run, self.shard
+        db.executemany(
+            "INSERT INTO book VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET records=excluded.records,"
+            " trades=excluded.trades, first_ts=excluded.first_ts, last_ts=excluded.last_ts",
+            [
+                (run, instrument, publisher, shard, *sums)
+                for instrument, publisher, *sums in self._tally.dirty()
+            ],
+        )
+        db.executemany(
+            "INSERT INTO activity VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET records=records+excluded.records,"
+            " trades=trades+excluded.trades",
+            [(run, minute, shard, *sums) for minute, sums in self._tally.minutes.items()],
+        )
+        self._tally.minutes.clear()
+
+    def _save_image(self, db: sqlite3.Connection) -> None:
+        recent = self._records - self._image_records
+        by_time = (
+            recent >= IMAGE_TIME_FLOOR_RECORDS and self.recv_run - self._image_run >= self.cadence.image_ns
+        )
+        if recent < min(self._image_due, self.cadence.image_records) and not by_time:
+            return
+        body = zstandard.ZstdCompressor(level=1).compress(self.state.image())
+        db.execute(
+            "INSERT OR REPLACE INTO image VALUES (?,?,?,?,?)",
+            (self.run.run, self.shard, self.offset, self.recv_run, body),
+        )
+        self._image_at, self._image_run, self._image_records = self.offset, self.recv_run, self._records
+        # A stored record takes ~12 bytes: images stay below about half of the file whatever the size of the books
+        self._image_due = max(IMAGE_FLOOR_RECORDS, len(body) // 6)
+
+    def _save_control(self, db: sqlite3.Connection, ordinal: int, n: int, control: Mapping[str, Any]) -> None:
+        run, shard, kind = self.run.run, self.shard, str(control["type"])
+        instrument = control.get("instrument_id")
+        db.execute(
+            "INSERT INTO control VALUES (?,?,?,?,?,?,?)",
+            (run, shard, ordinal, n, kind, instrument, json.dumps(control, separators=(",", ":"))),
+        )
+        if kind == "mapping" and instrument is not None:
+            symbol = str(control["symbol"])
+            if self._symbols.get(instrument) == symbol:
+                return
+            self._symbols[instrument] = symbol
+            db.execute(
+                "UPDATE symbol SET last=? WHERE run=? AND instrument_id=? AND last IS NULL",
+                (ordinal - 1, run, instrument),
+            )
+            db.execute(
+                "INSERT INTO symbol VALUES (?,?,?,?,NULL,?)", (run, shard, instrument, ordinal, symbol)
+            )
+            db.execute(
+                "INSERT INTO instrument (run, instrument_id, shard, symbol) VALUES (?,?,?,?)"
+                " ON CONFLICT DO UPDATE SET symbol=excluded.symbol",
+                (run, instrument, shard, symbol),
+            )
+        elif kind == "definition" and instrument is not None:
+            db.execute(
+                "INSERT INTO instrument VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
+                " symbol=coalesce(excluded.symbol, symbol), tick_px=excluded.tick_px, multiplier=excluded.multiplier,"
+                " currency=excluded.currency, expiration=excluded.expiration, display_factor=excluded.display_factor",
+                (run, instrument, shard, control.get("symbol"), *map(_small, (control.get(name) for name in (
+                    "tick_px", "multiplier", "currency", "expiration", "display_factor")))),
+            )  # fmt: skip
+        elif kind == "end":
+            db.execute("UPDATE run SET ended=ended+1 WHERE run=?", (run,))
+
+
+def _small(value: Any) -> Any:
+    """A definition's value as SQLite takes it: integers beyond int64 are undefined values."""
+    if isinstance(value, int):
+        return value if -UNDEF <= value <= UNDEF else UNDEF
+    return value if value is None or isinstance(value, str) else str(value)

@@ -1,0 +1,151 @@
+"""One feed's SQLite file: opened by its one writer under a lock, its schema brought up to date, or read by others."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from shared.errors import StoreError
+
+SUFFIX = ".sqlite"
+UNDEF = 2**63 - 1  # an undefined or impossible time or price in an INTEGER column
+PAGE_BYTES = 8192  # blocks are 100 KB: fewer overflow pages than at 4096
+WAL_LIMIT_BYTES = 64 * 1024 * 1024  # what the WAL is cut back to after a checkpoint
+BUSY_MS = 5_000
+_STEP = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+
+
+def store_dir(root: str | Path) -> Path:
+    """The folder of the store files in a data directory."""
+    return Path(root) / "store"
+
+
+def store_path(root: str | Path, feed: str) -> Path:
+    return store_dir(root) / f"{feed}{SUFFIX}"
+
+
+def feeds_in(root: str | Path) -> list[str]:
+    """Feeds that have a store file."""
+    return sorted(path.name[: -len(SUFFIX)] for path in store_dir(root).glob(f"*{SUFFIX}"))
+
+
+def steps() -> list[tuple[int, str, str]]:
+    """(number, name, SQL) of every schema file, in order."""
+    found = []
+    for entry in resources.files("services.persist").joinpath("schema").iterdir():
+        if match := _STEP.match(entry.name):
+            found.append((int(match[1]), match[2], entry.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def migrate(db: sqlite3.Connection, upto: int | None = None) -> list[int]:
+    """Apply the schema files the database does not have, each with its record in one transaction; the numbers applied.
+
+    Raises StoreError if the file is of a newer program.
+    """
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, applied TEXT NOT NULL) STRICT"
+    )
+    have = {row[0] for row in db.execute("SELECT number FROM migration")}
+    known = steps()
+    newest = known[-1][0]
+    if have and max(have) > newest:
+        raise StoreError(f"the store has schema {max(have)}, this program knows {newest}: upgrade it")
+    applied = []
+    for number, name, sql in known:
+        if number in have or (upto is not None and number > upto):
+            continue
+        # executescript commits what is open and runs statement by statement: the transaction is in the script
+        try:
+            db.executescript(
+                f"BEGIN IMMEDIATE;\n{sql}\n"
+                f"INSERT INTO migration VALUES ({number}, '{name}', strftime('%Y-%m-%dT%H:%M:%fZ'));\nCOMMIT;"
+            )
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.rollback()
+            raise
+        applied.append(number)
+    return applied
+
+
+class Store:
+    """The writer's connection. Raises StoreError if another process has the file, or the disk or file is bad."""
+
+    def __init__(self, path: Path, *, full_sync: bool = True) -> None:
+        self.path = path
+        self._lock = -1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise StoreError(
+                f"{path} is being written by another persist: stop it, or use another --data"
+            ) from None
+        except OSError as error:
+            self.close()
+            raise StoreError(f"{path}: {error.strerror}: is the data directory writable?") from error
+        try:
+            self.db = sqlite3.connect(
+                path, isolation_level=None, timeout=BUSY_MS / 1000, check_same_thread=False
+            )
+            self.db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            self.db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+            self.db.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+            self.db.execute("PRAGMA cache_size=-65536")
+            self.db.execute("PRAGMA wal_autocheckpoint=2000")
+            migrate(self.db)
+        except sqlite3.Error as error:
+            self.close()
+            raise store_error(path, error) from error
+
+    def close(self) -> None:
+        db = getattr(self, "db", None)
+        if db is not None:
+            db.close()
+            del self.db
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; StoreError if there is no such store."""
+    if not path.exists():
+        raise StoreError(f"no store {path}: is --data the directory `mbo persist` writes to?")
+    try:
+        db = sqlite3.connect(
+            f"file:{path}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_MS / 1000,
+            check_same_thread=False,
+        )
+        db.execute("PRAGMA query_only=1")
+        db.execute("SELECT count(*) FROM migration").fetchone()
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    return db
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """What an SQLite error means for the operator."""
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError) and "full" in text:
+        return StoreError(
+            f"{path}: the disk is full: make room or lower --keep-gb; nothing acknowledged is lost",
+            why="full",
+        )
+    if "malformed" in text or "not a database" in text or "corrupt" in text:
+        return StoreError(
+            f"{path} is damaged ({text}): move it aside, keep it for `sqlite3 .recover`", why="corrupt"
+        )
+    return StoreError(f"{path}: {text}", why="disk")

@@ -1,0 +1,355 @@
+"""One feed's writer: streams to file, in order, each ordinal once.
+
+`poll` reads what is new and checks that it follows what was read before; `commit` stores it and only then says so in
+`{feed:NN}:pos`. After any error the writer is closed and opened again: it starts from the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.persist.recorder import Cadence, Recorder, Run
+from services.persist.store import Store, store_error
+from shared import logs
+from shared.blocks import Encoder
+from shared.broker import Broker, Entry
+from shared.clock import Clock
+from shared.errors import Gap
+from shared.history_types import stored_entry
+from shared.orderbook.engine import POLICIES
+from shared.wire.codec import InEntry, decode_in
+from shared.wire.keys import parse_id, stream_id
+
+log = logs.get("persist")
+
+CHUNK_RECORDS = 32_768  # consecutive entries are applied as one up to here
+PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
+MARKER = "persist_run"  # field of `:pos`: which run our offset speaks of
+
+
+class Shard:
+    """Where reading stands in one shard."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.recorder: Recorder | None = None
+        self.session = 0
+        self.ordinal = 0  # last read
+        self.gap_since: float | None = None  # monotonic
+
+    @property
+    def after(self) -> str:
+        return stream_id(self.session, self.ordinal)
+
+
+class FeedWriter:
+    """Records one feed. All calls from one thread; raises BrokerLost, WireError and StoreError."""
+
+    def __init__(
+        self, broker: Broker, feed: str, path: Path, clock: Clock, *, cadence: Cadence = Cadence(), gap_wait_s: float = 60.0
+    ) -> None:  # fmt: skip
+        self.feed, self.path = feed, path
+        self._broker, self._clock, self._cadence, self._gap_wait_s = broker, clock, cadence, gap_wait_s
+        self._encoder = Encoder()
+        self.store: Store | None = None
+        self.shards: list[Shard] = []
+        self.pending = 0  # ordinals read and not committed
+        self.oldest: float | None = None  # monotonic, when the oldest of them was read
+        self.records = 0
+        self.gaps = 0
+        self._absorbed = 0
+
+    # -- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self) -> bool:
+        """Take the file and find the place in every shard; False if the feed has no metadata in the broker yet."""
+        meta = self._broker.hash(self._broker.keys.feed(self.feed, "meta"))
+        if "shards" not in meta or "session" not in meta:
+            return False
+        store = Store(self.path)
+        self.store = store
+        try:
+            self.shards = [Shard(number) for number in range(int(meta["shards"]))]
+            for shard in self.shards:
+                self._place(store, shard, int(meta["session"]))
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+        self._report([shard for shard in self.shards if shard.recorder is not None])
+        log.info(
+            "store opened", feed=self.feed, path=str(self.path), at=[shard.after for shard in self.shards]
+        )
+        return True
+
+    def _place(self, store: Store, shard: Shard, session: int) -> None:
+        run = _newest_run(store.db, shard.number)
+        if run is None or run.session > session or not self._is_same(run, shard.number, session):
+            return  # from the beginning of the stream, as a new run
+        shard.recorder = Recorder.load(store.db, run, shard.number, self._cadence, self._encoder)
+        shard.session, shard.ordinal = run.session, shard.recorder.offset
+
+    def _is_same(self, run: Run, shard: int, session: int) -> bool:
+        """Whether the broker's session with this number is the one recorded: it may have lost all and begun again."""
+        if run.session < session:
+            return True  # the end of an older session, then the newer ones
+        keys = self._broker.keys
+        marker, head = self._broker.pipe([
+            ("HGET", keys.shard(self.feed, shard, "pos"), MARKER),
+            ("XRANGE", keys.shard(self.feed, shard, "in"), stream_id(session, 1), stream_id(session, 1)),
+        ])  # fmt: skip
+        if head:
+            begin = decode_in(head[0][1][1]).control or {}
+            return (begin.get("identity"), begin.get("ts")) == (run.identity, run.began)
+        return marker is None or marker.decode() == _marker(run)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def poll(self) -> int:
+        """Read and apply what is new, at most about PASS_RECORDS; how many ordinals there were."""
+        keys = self._broker.keys
+        count = max(2, PASS_RECORDS // 1000 // max(1, len(self.shards)))
+        streams = {keys.shard(self.feed, shard.number, "in"): shard for shard in self.shards}
+        found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
+        before = self._absorbed
+        for name, entries in found.items():
+            self._take(streams[name], entries)
+        return self._absorbed - before
+
+    def _take(self, shard: Shard, raw: Iterable[Entry]) -> None:
+        """Apply entries of one shard; stops before a gap that may still be filled."""
+        pending: list[InEntry] = []
+        for item in raw:
+            session, _ = parse_id(item.id)
+            entry = decode_in(item.d)
+            if session < shard.session or (session == shard.session and entry.last <= shard.ordinal):
+                continue  # sent again after the broker lost its tail: stored already
+            if session > shard.session:
+                self._apply(shard, pending)
+                if entry.first > 1 and not self._give_up(shard):
+                    return
+                self._begin(shard, session, entry)
+                if entry.last <= shard.ordinal:
+                    continue
+            if entry.first > shard.ordinal + 1:
+                self._apply(shard, pending)
+                if not self._fill(shard, entry.first):
+                    return
+                if entry.last <= shard.ordinal:
+                    continue
+            shard.gap_since = None
+            pending.append(_after(entry, shard.ordinal))
+            shard.ordinal = entry.last
+        self._apply(shard, pending)
+
+    def _apply(self, shard: Shard, entries: list[InEntry]) -> None:
+        recorder = shard.recorder
+        for entry in coalesce(entries):
+            assert recorder is not None
+            recorder.absorb(entry)
+            self._absorbed += entry.n
+            self.pending += entry.n
+            if entry.records is not None:
+                self.records += entry.n
+        if self.pending and self.oldest is None:
+            self.oldest = self._clock.monotonic()
+        entries.clear()
+
+    def _begin(self, shard: Shard, session: int, entry: InEntry) -> None:
+        """A new session in this shard: save the old one's end, take or make its run."""
+        assert self.store is not None
+        if shard.recorder is not None:
+            self.commit()
+        control = entry.control or {}
+        if control.get("type") != "begin":
+            control = self._broker.hash(self._broker.keys.feed(self.feed, "meta"))
+        run = self._run_of(session, control)
+        shard.recorder = Recorder.load(self.store.db, run, shard.number, self._cadence, self._encoder)
+        shard.session, shard.ordinal = session, shard.recorder.offset
+
+    def _run_of(self, session: int, begin: Mapping[str, Any]) -> Run:
+        """The run that another shard has begun for this session, or a new row."""
+        assert self.store is not None
+        db = self.store.db
+        identity, began = str(begin.get("identity", "")), int(begin.get("ts", 0))
+        policy = str(begin.get("policy", "uncross"))
+        if policy not in POLICIES:
+            policy = "uncross"
+        row = db.execute(
+            "SELECT run FROM run WHERE session=? AND identity=? AND (began=? OR ?=0) ORDER BY run DESC LIMIT 1",
+            (session, identity, began, began),
+        ).fetchone()
+        if row is not None:
+            return Run(row[0], session, len(self.shards), policy, identity, began)
+        newest = db.execute("SELECT coalesce(max(run), 0) FROM run").fetchone()[0]
+        number = session if session > newest else newest + 1
+        spec = begin.get("spec", {})
+        try:
+            db.execute(
+                "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,0)",
+                (number, session, len(self.shards), str(begin.get("dataset", "")), policy, identity,
+                 spec if isinstance(spec, str) else json.dumps(spec), began),
+            )  # fmt: skip
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+        log.info("run begins", feed=self.feed, run=number, session=session)
+        return Run(number, session, len(self.shards), policy, identity, began)
+
+    # -- gaps -------------------------------------------------------------------------------------------------------
+
+    def _fill(self, shard: Shard, upto: int) -> bool:
+        """Ordinals before `upto` are missing from `:in`: take them from the journal's feed-back, or wait for it, or
+        record a gap. True if reading can go on at `upto`."""
+        back = self._broker.keys.shard(self.feed, shard.number, "back")
+        while shard.ordinal + 1 < upto:
+            found = self._broker.read({back: shard.after}, count=64).get(back, [])
+            pending: list[InEntry] = []
+            for item in found:
+                number, _ = parse_id(item.id)
+                entry = decode_in(item.d)
+                if number != shard.session or entry.first > shard.ordinal + 1 or shard.ordinal + 1 >= upto:
+                    break
+                if entry.last <= shard.ordinal:
+                    continue
+                pending.append(_after(entry, shard.ordinal))
+                shard.ordinal = entry.last
+                shard.gap_since = None
+            if not pending:
+                break
+            self._apply(shard, pending)
+        if shard.ordinal + 1 >= upto:
+            return True
+        if not self._give_up(shard):
+            return False
+        missing = upto - 1 - shard.ordinal
+        self.gaps += 1
+        log.error("gap recorded", feed=self.feed, shard=shard.number, first=shard.ordinal + 1, last=upto - 1)
+        body = {"type": "gap", "reason": "trimmed before it was recorded", "from": None, "to": None}
+        entry = stored_entry(missing, shard.ordinal + 1, None, body)
+        shard.ordinal = entry.last
+        self._apply(shard, [entry])
+        return True
+
+    def _give_up(self, shard: Shard) -> bool:
+        now = self._clock.monotonic()
+        if shard.gap_since is None:
+            shard.gap_since = now
+            log.warning("gap seen", feed=self.feed, shard=shard.number, after=shard.after)
+        return now - shard.gap_since >= self._gap_wait_s
+
+    # -- storing ----------------------------------------------------------------------------------------------------
+
+    def due(self, commit_records: int, commit_ms: int) -> bool:
+        """Whether what is pending must be committed now."""
+        if self.oldest is None:
+            return False
+        return self.pending >= commit_records or (self._clock.monotonic() - self.oldest) * 1000 >= commit_ms
+
+    def commit(self) -> None:
+        """Store everything read so far with its offsets in one transaction, then report the offsets."""
+        assert self.store is not None
+        db = self.store.db
+        changed = [shard for shard in self.shards if shard.recorder is not None and shard.recorder.is_dirty]
+        if changed:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                for shard in changed:
+                    assert shard.recorder is not None
+                    shard.recorder.save(db, self._clock.now_ns())
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise store_error(self.path, error) from error
+            self._report(changed)
+        self.pending, self.oldest = 0, None
+
+    def _report(self, shards: Iterable[Shard]) -> None:
+        commands = []
+        for shard in shards:
+            assert shard.recorder is not None
+            run = shard.recorder.run
+            key = self._broker.keys.shard(self.feed, shard.number, "pos")
+            commands.append(
+                ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, _marker(run))
+            )
+        if commands:
+            self._broker.pipe(commands)
+
+    def lost_broker(self) -> bool:
+        """Whether the broker no longer knows what it was told: it lost its data, so our place in it means nothing."""
+        held = [shard for shard in self.shards if shard.recorder is not None]
+        if not held:
+            return False
+        keys = self._broker.keys
+        meta, *markers = self._broker.pipe(
+            [("HGET", keys.feed(self.feed, "meta"), "session")]
+            + [("HGET", keys.shard(self.feed, shard.number, "pos"), MARKER) for shard in held]
+        )
+        if meta is None:
+            return True
+        return any(
+            marker is None or marker.decode() != _marker(shard.recorder.run)
+            for shard, marker in zip(held, markers, strict=True)
+            if shard.recorder is not None
+        ) or int(meta) < max(shard.session for shard in held)
+
+    def close(self) -> None:
+        """Drop what is not committed and release the file."""
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+        self.shards, self.pending, self.oldest = [], 0, None
+
+    def reopen_needed(self) -> Gap:
+        return Gap(
+            f"the broker lost what it knew of {self.feed}: reading it from its beginning", feed=self.feed
+        )
+
+
+def _after(entry: InEntry, ordinal: int) -> InEntry:
+    """What of an entry lies after `ordinal`: re-sent batches come with other boundaries than the first time."""
+    if entry.first > ordinal or entry.records is None:
+        return entry
+    fresh = entry.records[ordinal + 1 - entry.first :]
+    return entry._replace(n=len(fresh), first=ordinal + 1, records=fresh)
+
+
+def coalesce(entries: list[InEntry]) -> Iterable[InEntry]:
+    """The same entries with consecutive record entries joined up to CHUNK_RECORDS: fewer, longer engine calls."""
+    run: list[InEntry] = []
+    size = 0
+    for entry in entries:
+        if run and (entry.records is None or size + entry.n > CHUNK_RECORDS):
+            yield _join(run, size)
+            run, size = [], 0
+        if entry.records is None:
+            yield entry
+        else:
+            run.append(entry)
+            size += entry.n
+    if run:
+        yield _join(run, size)
+
+
+def _join(run: list[InEntry], size: int) -> InEntry:
+    rows = np.concatenate(
+        [entry.records for entry in run if entry.records is not None]
+    )  # a copy: writable for the engine
+    return run[0]._replace(n=size, records=rows)
+
+
+def _marker(run: Run) -> str:
+    return f"{run.session}:{run.began}:{run.identity}"
+
+
+def _newest_run(db: sqlite3.Connection, shard: int) -> Run | None:
+    row = db.execute(
+        "SELECT r.run, session, shards, policy, identity, began FROM run r JOIN offset o ON o.run=r.run AND o.shard=?"
+        " ORDER BY r.run DESC LIMIT 1", (shard,),
+    ).fetchone()  # fmt: skip
+    return Run(*row) if row else None
