@@ -42,6 +42,9 @@ class Resume(NamedTuple):
     is_complete: bool
 
 
+_Item = Rows | Mapping[str, Any]  # records or one control
+
+
 class _Append(NamedTuple):
     shard: int
     new_id: str
@@ -64,9 +67,11 @@ class Publisher:
         self.ordinals: list[int] = []
         self.covered: list[int] = []  # source position each shard already covers: skip what lies before
         self.position = 0
-        self._parts: list[
-            list[tuple[int, Rows | Mapping[str, Any]]]
-        ] = []  # per shard: (ts_due, records or control)
+        self._parts: list[list[tuple[int, _Item]]] = []  # per shard: (ts_due, records or control)
+        self._beyond: list[int] = []  # items each shard has at and after that position
+        self._resume_beyond: list[int] = []  # the same, as it was at the start
+        self._base_position = 0  # `position` at the last flush, and `_beyond` then
+        self._base_beyond: list[int] = []
         self._ended: list[bool] = []
         self._instruments: dict[int, dict[str, Any]] = {}
         self._side: list[Command] = []  # commands that ride with the next flush (instrument table)
@@ -123,6 +128,7 @@ class Publisher:
         self.session = session
         tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
         self.last_ids, self.ordinals, self.covered, self._ended = [], [], [], []
+        self._beyond = []
         for tail in tails:
             entry = codec.decode_in(tail.d) if tail else None
             at_session = int(tail.id.split(b"-")[0]) if tail else 0
@@ -134,9 +140,11 @@ class Publisher:
             current = entry is not None and at_session == session
             self.ordinals.append(entry.last if entry and current else 0)
             self.covered.append(entry.position if entry and current else 0)
+            self._beyond.append(entry.beyond if entry and current else 0)
             self._ended.append(bool(entry and current and entry.control and entry.control["type"] == "end"))
         self._use_checkpoint()
-        self.position = min(self.covered)
+        self.position = self._base_position = min(self.covered)
+        self._resume_beyond, self._base_beyond = list(self._beyond), list(self._beyond)
         self._parts = [[] for _ in shards]
         self._side, self._pending, self.buffered = [], None, 0
         saved = self.control.hash(keys.feed(self.feed, "instruments"))
@@ -182,8 +190,9 @@ class Publisher:
         if not saved or int(saved["session"]) != self.session:
             return
         for shard, ordinal in enumerate(json.loads(saved["shards"])[: self.shards]):
-            if self.ordinals[shard] >= ordinal:
-                self.covered[shard] = max(self.covered[shard], int(saved["position"]))
+            if self.ordinals[shard] >= ordinal and int(saved["position"]) > self.covered[shard]:
+                self.covered[shard] = int(saved["position"])
+                self._beyond[shard] = self.ordinals[shard] - ordinal
 
     def _begin(self, spec: Mapping[str, Any], meta: Mapping[str, str], source: Source) -> None:
         begin = {
@@ -210,7 +219,7 @@ class Publisher:
         size = len(chunk.records) if chunk.records is not None else 1
         start = chunk.position - size
         if chunk.records is not None:
-            if start >= max(self.covered):
+            if start >= max(self.covered) and not any(self._beyond):
                 for shard, records in enumerate(split(chunk.records, self.shards)):
                     if len(records):
                         self._parts[shard].append((ts_due, records))
@@ -227,6 +236,9 @@ class Publisher:
         for shard in range(self.shards):
             skip = min(max(self.covered[shard] - start, 0), len(records))
             mine = split(records[skip:], self.shards)[shard]
+            have = min(self._beyond[shard], len(mine))
+            self._beyond[shard] -= have
+            mine = mine[have:]
             if len(mine):
                 self._parts[shard].append((ts_due, mine))
                 self.buffered += len(mine)
@@ -235,7 +247,11 @@ class Publisher:
         instrument = control.get("instrument_id")
         targets = [shard_of(int(instrument), self.shards)] if instrument is not None else range(self.shards)
         for shard in targets:
-            if start >= self.covered[shard]:
+            if start < self.covered[shard]:
+                continue
+            if self._beyond[shard]:
+                self._beyond[shard] -= 1
+            else:
                 self._parts[shard].append((ts_due, control))
                 self.buffered += 1
         if control["type"] in ("mapping", "definition"):
@@ -264,10 +280,10 @@ class Publisher:
         now = self.clock.now_ns()
         commands: list[Command] = []
         appends: list[_Append] = []
-        for shard, parts in enumerate(self._parts):
-            if parts:
-                self._encode_shard(shard, parts, now, commands, appends)
-                self._parts[shard] = []
+        for shard in range(self.shards):
+            if self._parts[shard]:
+                self._encode_shard(shard, now, commands, appends)
+        self._base_position, self._base_beyond = self.position, list(self._beyond)
         commands += self._side
         self._side = []
         monotonic = self.clock.monotonic()
@@ -279,44 +295,54 @@ class Publisher:
         self.buffered = 0
         return sum(append.records for append in appends)
 
-    def _encode_shard(
-        self,
-        shard: int,
-        parts: list[tuple[int, Any]],
-        now: int,
-        commands: list[Command],
-        appends: list[_Append],
-    ) -> None:
-        keys, limit = self.broker.keys, self.settings.entry_records
-        in_key, writer = keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")
+    def _pieces(self, parts: list[tuple[int, _Item]]) -> list[tuple[int, _Item]]:
+        """The entries to make of a shard's items: runs of records joined, cut at the entry limit; controls alone."""
+        limit = self.settings.entry_records
+        pieces: list[tuple[int, _Item]] = []
         index = 0
         while index < len(parts):
-            ts_due, first_item = parts[index]
-            if isinstance(first_item, Mapping):
+            ts_due, item = parts[index]
+            index += 1
+            if isinstance(item, Mapping):
+                pieces.append((ts_due, item))
+                continue
+            run = [item]
+            while index < len(parts) and not isinstance(parts[index][1], Mapping):
+                run.append(parts[index][1])
                 index += 1
-                ordinal = self.ordinals[shard] + 1
-                entries = [(1, codec.encode_control(first_item, ordinal, ts_due, now, self.position))]
+            records = run[0] if len(run) == 1 else np.concatenate(run)
+            pieces += [(ts_due, records[begin : begin + limit]) for begin in range(0, len(records), limit)]
+        return pieces
+
+    def _encode_shard(self, shard: int, now: int, commands: list[Command], appends: list[_Append]) -> None:
+        keys = self.broker.keys
+        names = [keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")]
+        pieces = self._pieces(self._parts[shard])
+        position, beyond = self._base(shard)
+        for index, (ts_due, item) in enumerate(pieces):
+            first = self.ordinals[shard] + 1
+            size = 1 if isinstance(item, Mapping) else len(item)
+            beyond += size
+            if index == len(pieces) - 1:
+                position, beyond = self.position, 0
+            if isinstance(item, Mapping):
+                blob = codec.encode_control(item, first, ts_due, now, position, beyond)
             else:
-                run = [first_item]
-                index += 1
-                while index < len(parts) and not isinstance(parts[index][1], Mapping):
-                    run.append(parts[index][1])
-                    index += 1
-                records = run[0] if len(run) == 1 else np.concatenate(run)
-                entries, ordinal = [], self.ordinals[shard] + 1
-                for begin in range(0, len(records), limit):
-                    piece = records[begin : begin + limit]
-                    entries.append(
-                        (len(piece), codec.encode_records(piece, ordinal, ts_due, now, self.position))
-                    )
-                    ordinal += len(piece)
-            for size, blob in entries:
-                self.ordinals[shard] += size
-                new_id = stream_id(self.session, self.ordinals[shard])
-                args = [self.token, self.last_ids[shard], new_id, blob]
-                commands.append(self.broker.script("append", [in_key, writer], args))
-                appends.append(_Append(shard, new_id, size))
-                self.last_ids[shard] = new_id
+                blob = codec.encode_records(item, first, ts_due, now, position, beyond)
+            self.ordinals[shard] += size
+            new_id = stream_id(self.session, self.ordinals[shard])
+            commands.append(
+                self.broker.script("append", names, [self.token, self.last_ids[shard], new_id, blob])
+            )
+            appends.append(_Append(shard, new_id, size))
+            self.last_ids[shard] = new_id
+        self._parts[shard] = []
+
+    def _base(self, shard: int) -> tuple[int, int]:
+        """(position, items beyond it) that a shard held before this flush."""
+        if self.covered[shard] > self._base_position:
+            return self.covered[shard], self._resume_beyond[shard]
+        return self._base_position, self._base_beyond[shard]
 
     def _checkpoint_command(self) -> Command:
         key = self.broker.keys.feed(self.feed, "ckpt")

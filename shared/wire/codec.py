@@ -29,9 +29,10 @@ class InEntry(NamedTuple):
     first: int  # ordinal of its first record
     ts_due: int  # ns
     ts_ingest: int  # ns
-    position: int  # source position of its flush
+    position: int  # source items before it are all in this shard, up to this entry …
     records: Rows | None
     control: Mapping[str, Any] | None
+    beyond: int = 0  # … and so many of this shard's items from there on too
 
     @property
     def last(self) -> int:
@@ -59,15 +60,19 @@ def _bin_head(length: int) -> bytes:
     return struct.pack(">BI", 0xC6, length)
 
 
-def encode_records(records: Rows, first: int, ts_due: int, ts_ingest: int, position: int) -> bytes:
+def encode_records(
+    records: Rows, first: int, ts_due: int, ts_ingest: int, position: int, beyond: int = 0
+) -> bytes:
     """One `:in` entry of contiguous MBO records; the bytes of the array are copied once."""
-    head = msgpack.packb((VERSION, RECORDS, len(records), first, ts_due, ts_ingest, position, 0))
+    head = msgpack.packb((VERSION, RECORDS, len(records), first, ts_due, ts_ingest, position, beyond, 0))
     return b"".join((head[:-1], _bin_head(records.nbytes), records.data))
 
 
-def encode_control(control: Mapping[str, Any], ordinal: int, ts_due: int, ts_ingest: int, position: int) -> bytes:
+def encode_control(
+    control: Mapping[str, Any], ordinal: int, ts_due: int, ts_ingest: int, position: int, beyond: int = 0
+) -> bytes:
     """One `:in` entry of one control."""
-    return bytes(msgpack.packb((VERSION, CONTROL, 1, ordinal, ts_due, ts_ingest, position, control)))
+    return bytes(msgpack.packb((VERSION, CONTROL, 1, ordinal, ts_due, ts_ingest, position, beyond, control)))
 
 
 def encode_out(
@@ -98,7 +103,9 @@ def _unpack(blob: bytes) -> list[Any]:
     if not isinstance(fields, list) or len(fields) < 8 or fields[1] not in (RECORDS, CONTROL):
         raise WireError("entry is not one of ours")
     if fields[0] != VERSION:
-        raise WireError(f"entry has version {fields[0]}, this program reads {VERSION}: upgrade it", version=fields[0])
+        raise WireError(
+            f"entry has version {fields[0]}, this program reads {VERSION}: upgrade it", version=fields[0]
+        )
     return fields
 
 
@@ -111,17 +118,17 @@ def _rows(blob: Any, layout: np.dtype[Any]) -> Rows:
 def decode_in(blob: bytes) -> InEntry:
     """Raises WireError for anything that is not a whole entry of a version we read."""
     fields = _unpack(blob)
-    if len(fields) != 8:
-        raise WireError(f"an input entry has 8 fields, this one {len(fields)}")
-    _, kind, n, first, ts_due, ts_ingest, position, payload = fields
+    if len(fields) != 9:
+        raise WireError(f"an input entry has 9 fields, this one {len(fields)}")
+    _, kind, n, first, ts_due, ts_ingest, position, beyond, payload = fields
     if kind == CONTROL:
         if n != 1 or not isinstance(payload, dict) or "type" not in payload:
             raise WireError("a control entry covers one ordinal and has a type")
-        return InEntry(n, first, ts_due, ts_ingest, position, None, payload)
+        return InEntry(n, first, ts_due, ts_ingest, position, None, payload, beyond)
     records = _rows(payload, MBO)
     if len(records) != n or n < 1:
         raise WireError(f"entry says {n} records and holds {len(records)}")
-    return InEntry(n, first, ts_due, ts_ingest, position, records, None)
+    return InEntry(n, first, ts_due, ts_ingest, position, records, None, beyond)
 
 
 def decode_out(blob: bytes) -> OutEntry:

@@ -37,7 +37,7 @@ def batch() -> Batch:
 
 
 SAMPLES = {
-    "in-records": codec.encode_records(records(), 41, 1_000, 2_000, 77),
+    "in-records": codec.encode_records(records(), 41, 1_000, 2_000, 77, 5),
     "in-control": codec.encode_control({"type": "mapping", "instrument_id": 5, "symbol": "CLX5"}, 9, 1, 2, 3),
     "out-records": codec.encode_out(batch(), n=2, first=41, ts_due=1, ts_ingest=2, ts_book=3, stale=False),
     "out-control": codec.encode_out(
@@ -61,13 +61,22 @@ def test_the_wire_has_not_changed(name: str) -> None:
 
 def test_records_come_back() -> None:
     entry = codec.decode_in(SAMPLES["in-records"])
-    assert (entry.n, entry.first, entry.last, entry.ts_due, entry.ts_ingest, entry.position) == (
+    assert (
+        entry.n,
+        entry.first,
+        entry.last,
+        entry.ts_due,
+        entry.ts_ingest,
+        entry.position,
+        entry.beyond,
+    ) == (
         2,
         41,
         42,
         1000,
         2000,
         77,
+        5,
     )
     assert entry.records is not None
     assert entry.records.tobytes() == records().tobytes()
