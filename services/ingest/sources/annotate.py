@@ -1,4 +1,7 @@
-"""Put control entries between records: symbol mappings, definitions, statuses, days; cut to a window and symbols."""
+"""Put control entries between records: symbol mappings, definitions, statuses, days.
+
+Cut to a window and symbols.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def plan(instruments: Iterable[InstrumentSymbol]) -> tuple[list[InstrumentSymbol
 
 @dataclass
 class Annotator:
-    """`symbols`: names or decimal instrument ids to keep, none for all. Window by ts_recv, `end` exclusive, ns."""
+    """`symbols`: names or decimal instrument ids to keep, none for all.
+
+    Window by ts_recv, `end` exclusive, ns.
+    """
 
     instruments: list[InstrumentSymbol]
     symbols: frozenset[str] = frozenset()

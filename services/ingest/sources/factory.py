@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
+from services.ingest.simulator.market import MarketSpec
+from services.ingest.simulator.source import SimulatorSource
 from services.ingest.sources.base import Source
 from services.ingest.sources.file import FileSource, Selection
 from services.ingest.sources.options import KINDS, SIM, SourceOptions
@@ -13,12 +17,17 @@ log = logs.get("ingest")
 
 
 def make_sources(options: SourceOptions) -> list[Source]:
-    """At least one source. Raises SourceError for input that cannot be read, UsageError for wrong combinations."""
+    """At least one source.
+
+    Raises SourceError for input that cannot be read, UsageError for wrong combinations.
+    """
     kinds = [each for each in options.source if each in KINDS]
     if not options.source:
         raise UsageError("--source is empty: give files or folders, or one of sim, live, historical")
     if kinds and len(options.source) > 1:
-        raise UsageError(f"--source {kinds[0]} stands alone: give either files or one of sim, live, historical")
+        raise UsageError(
+            f"--source {kinds[0]} stands alone: give either files or one of sim, live, historical"
+        )
     if not kinds:
         return _files(options)
     if kinds[0] == SIM:
@@ -36,3 +45,17 @@ def _files(options: SourceOptions) -> list[Source]:
             log.warning("file_taken_once", file=str(path), text="another file given has the same content")
     selection = Selection(symbols=options.symbols, start=options.start, end=options.end)
     return [FileSource(group, selection, loop=options.loop) for group in groups.values()]
+
+
+def _simulated(options: SourceOptions) -> list[Source]:
+    if options.instruments < 1 or options.sim_rate <= 0:
+        raise UsageError("the simulator needs at least one instrument and a rate above 0")
+    fixed = options.start is not None
+    spec = MarketSpec(
+        seed=options.seed,
+        instruments=options.instruments,
+        rate=options.sim_rate,
+        start=options.start if options.start is not None else time.time_ns(),
+        messages=options.messages,
+    )
+    return [SimulatorSource(spec, fixed_start=fixed)]

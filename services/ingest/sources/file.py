@@ -27,7 +27,10 @@ _PAUSE_NS = 1_000_000_000  # market time between two passes of a loop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What of the input is taken. Window by ts_recv in ns, `end` exclusive; symbols: names or instrument ids."""
+    """What of the input is taken.
+
+    Window by ts_recv in ns, `end` exclusive; symbols: names or instrument ids.
+    """
 
     symbols: tuple[str, ...] = ()
     start: int | None = None
@@ -81,14 +84,17 @@ class _Opened:
 
 
 class FileSource:
-    """Files of one dataset, merged by ts_recv. `loop`: again from the beginning, in later market time, for ever.
+    """Files of one dataset, merged by ts_recv. `loop`: again from the beginning, in later market time, for
+    ever.
 
     `notes`: lines for people about what was wrong with the input, complete at the end.
     """
 
     is_live = False
 
-    def __init__(self, files: list[ScannedFile], selection: Selection | None = None, *, loop: bool = False) -> None:
+    def __init__(
+        self, files: list[ScannedFile], selection: Selection | None = None, *, loop: bool = False
+    ) -> None:
         self._files, self._selection, self._loop = files, selection or Selection(), loop
         self.dataset = files[0].metadata.dataset
         self.identity = self._identify()
@@ -121,7 +127,7 @@ class FileSource:
         if missing:
             some = ", ".join(sorted(known)[:10]) + (" …" if len(known) > 10 else "")
             raise SourceError(
-                f"{', '.join(missing)}: not in these files of {self.dataset}; they have: {some or 'no symbols'}",
+                f"{', '.join(missing)}: not in these files of {self.dataset}, which have {some or 'no symbols'}",
                 missing=missing,
             )
 
@@ -131,12 +137,12 @@ class FileSource:
             return None
         return sum(each or 0 for each in counts) + len(plan(self._instruments)[0])
 
-    def open(self, position: int, spec: Mapping[str, Any]) -> None:  # noqa: ARG002 - the files say it all
+    def open(self, position: int, spec: Mapping[str, Any]) -> None:
         self.close()
         self._sequence = Sequence(self._passes() if self._loop else self._once(self._annotator()))
         if not self._sequence.skip(position):
             raise SourceError(
-                f"{self.spec['files']}: hold {self._sequence.position} items and the session had taken {position}: "
+                f"{', '.join(self.spec['files'])}: {self._sequence.position} items, the session had taken {position}: "
                 "the files have become shorter; restore them, or start over with --fresh",
                 position=position,
             )
@@ -175,7 +181,7 @@ class FileSource:
                 return  # nothing to play again
             shift += last - first + _PAUSE_NS
 
-    def read(self, limit: int, timeout_s: float) -> Chunk | None:  # noqa: ARG002 - files are always ready
+    def read(self, limit: int, timeout_s: float) -> Chunk | None:
         assert self._sequence is not None, "open() first"
         return self._sequence.read(limit)
 

@@ -1,9 +1,9 @@
 """Merge the records of several files of one dataset by ts_recv.
 
-Total order: (running maximum of ts_recv within the file, file, place in the file), so the order inside a file is always
-kept. A batch is every record up to the smallest last key among the chunks at hand: where files do not overlap that is
-one whole chunk, passed on as it is; where they do, one stable sort. Files are opened when their time comes, so the
-number of files costs no memory.
+Total order: (running maximum of ts_recv within the file, file, place in the file), so the order inside a file
+is always kept. A batch is every record up to the smallest last key among the chunks at hand: where files do
+not overlap that is one whole chunk, passed on as it is; where they do, one stable sort. Files are opened when
+their time comes, so the number of files costs no memory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class _Open:
 
 
 def merge(files: list[Opener]) -> Iterator[Rows | Message]:
-    """Records and messages of all files in the order above; ties go to the file that comes first in the list."""
+    """Records and messages of all files in the order above.
+
+    Ties go to the file that comes first in the list.
+    """
     waiting = sorted(range(len(files)), key=lambda index: (files[index].first_ts, index), reverse=True)
     active: list[_Open] = []
     while active or waiting:
@@ -76,7 +79,9 @@ def merge(files: list[Opener]) -> Iterator[Rows | Message]:
             if one is last:
                 n = len(one.records)
             else:
-                n = int(np.searchsorted(one.keys, last.reached, "right" if one.index < last.index else "left"))
+                n = int(
+                    np.searchsorted(one.keys, last.reached, "right" if one.index < last.index else "left")
+                )
             if n:
                 batch.append((one.records[:n], one.keys[:n]))
                 one.records, one.keys = one.records[n:], one.keys[n:]

@@ -11,7 +11,10 @@ KINDS = (SIM, LIVE, HISTORICAL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """Times in ns since the epoch, by ts_recv; `end` is exclusive. Empty and None: the default of the source."""
+    """Times in ns since the epoch, by ts_recv; `end` is exclusive.
+
+    Empty and None: the default of the source.
+    """
 
     source: tuple[str, ...] = (SIM,)  # paths, folders, globs; or one of KINDS
     symbols: tuple[str, ...] = ()
@@ -19,7 +22,9 @@ class SourceOptions:
     end: int | None = None
     loop: bool = False  # files: again from the beginning for ever
     watch: bool = False  # a folder: take new files as they come
-    data: Path = field(default_factory=lambda: Path("mbo-data"))  # journals, caches, the order of watched files
+    data: Path = field(
+        default_factory=lambda: Path("mbo-data")
+    )  # journals, caches, the order of watched files
     # sim
     instruments: int = 8
     messages: int | None = None  # None: without end

@@ -15,7 +15,10 @@ SUFFIXES = (".dbn", ".dbn.zst", ".dbz")  # in folders; a file named by the user 
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A DBN file that was looked into once: enough to order, group and recognise it without opening it again."""
+    """A DBN file that was looked into once.
+
+    Enough to order, group and recognise it without opening it again.
+    """
 
     path: Path
     metadata: Metadata
@@ -42,7 +45,9 @@ def expand(arguments: Iterable[str]) -> list[Path]:
             if not matches:
                 raise SourceError(f"{text}: no .dbn or .dbn.zst file in this folder", file=text)
         elif glob.has_magic(text) and not path.exists():
-            matches = sorted(Path(each) for each in glob.glob(str(path), recursive=True) if Path(each).is_file())
+            matches = sorted(
+                Path(each) for each in glob.glob(str(path), recursive=True) if Path(each).is_file()
+            )
             if not matches:
                 raise SourceError(f"{text}: matches no file", file=text)
         else:

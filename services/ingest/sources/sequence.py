@@ -1,4 +1,7 @@
-"""Give out an iterator of items in bounded chunks, counted from 0: what file and simulator sources have in common."""
+"""Give out an iterator of items in bounded chunks, counted from 0.
+
+What file and simulator sources have in common.
+"""
 
 from __future__ import annotations
 
