@@ -1,0 +1,123 @@
+"""Real files through the whole pipeline: final books, what a client holds, and what SQLite holds are the truth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.units import px_to_str
+from tests.support.pipeline import BookClient, Pipeline
+
+CLX5 = "clx5-20250924.mbo.dbn"
+ESM4 = "esm4-20240508-snapshot.mbo.dbn.zst"
+ARL = ("arl-20250717.mbo.v1.dbn", "arl-20250717.mbo.v2.dbn.zst", "arl-20250717.mbo.v3.dbn.zst")
+RECORDS = {CLX5: 38_212, **dict.fromkeys(ARL, 5_886)}
+
+
+def run(data: Path, *args: str, client: bool = False) -> tuple[list[dict[str, Any]], BookClient | None]:
+    """`mbo up … --drain`; the final books by line and the client that listened, if any."""
+    with Pipeline(data, "--policy", "raw", "--drain", *args) as pipeline:
+        follower = None
+        if client:
+            follower = BookClient(pipeline.address())
+            follower.start()
+        status = pipeline.wait()
+        assert status == 0, pipeline.log[-4000:]
+        assert "Traceback" not in pipeline.log
+    if follower is not None:
+        follower.join(10)
+        assert follower.error is None, follower.error
+        assert follower.bye == "ended"
+    lines = (data / "final-books.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines], follower
+
+
+def stored_records(data: Path) -> int:
+    total = 0
+    for path in (data / "store").glob("*.sqlite"):
+        with sqlite3.connect(path) as db:
+            total += db.execute("SELECT coalesce(sum(records), 0) FROM record_blocks").fetchone()[0]
+    return total
+
+
+def truth_of_clx5(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
+    levels = json.loads((folder / "clx5-20250924.final-book.json").read_text())["instruments"][0][
+        "publishers"
+    ][0]["levels"]
+
+    def side(name: str) -> list[list[int]]:
+        return [
+            [int(round(Decimal(str(row["price"])) * 10**9)), row["size"], row["count"]]
+            for row in levels[name]
+        ]
+
+    return side("bids"), side("asks")
+
+
+@pytest.mark.parametrize("books", [1, 2, 4])
+def test_clx5_equals_its_truth_everywhere(market_data: Path, tmp_path: Path, books: int) -> None:
+    data = tmp_path / "data"
+    source = str(market_data / CLX5)
+    final, client = run(data, "--source", source, "--books", str(books), "--rate", "15000", client=True)
+    bids, asks = truth_of_clx5(market_data)
+    assert [(line["symbol"], line["bids"], line["asks"]) for line in final] == [("CLX5", bids, asks)]
+    assert client is not None
+    shown = [[[px_to_str(px), size, count] for px, size, count in side] for side in (bids, asks)]
+    assert [[list(row) for row in side] for side in client.book("CLX5")] == shown
+    assert client.events["delta"] > 100
+    assert client.ignored == 0
+    assert stored_records(data) == RECORDS[CLX5]
+
+
+def test_running_again_adds_nothing(market_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    first, _ = run(data, "--source", str(market_data / CLX5))
+    again, _ = run(data, "--source", str(market_data / CLX5))
+    assert first == again
+    assert stored_records(data) == RECORDS[CLX5]
+
+
+@pytest.mark.parametrize("name", ARL)
+def test_each_dbn_version_of_a_file_gives_the_same_book(market_data: Path, tmp_path: Path, name: str) -> None:
+    final, _ = run(tmp_path / "data", "--source", str(market_data / name))
+    reference, _ = run(tmp_path / "reference", "--source", str(market_data / ARL[0]))
+    assert final == reference
+    assert stored_records(tmp_path / "data") == RECORDS[name]
+
+
+def test_files_of_two_datasets_are_two_feeds(market_data: Path, tmp_path: Path) -> None:
+    alone = {}
+    for name in (CLX5, ESM4, ARL[0]):
+        books, _ = run(tmp_path / f"alone-{name}", "--source", str(market_data / name))
+        alone.update({line["symbol"]: line for line in books})
+    sources = [str(market_data / name) for name in (CLX5, ESM4, ARL[0])]
+    together, _ = run(tmp_path / "together", "--source", *sources)
+    assert {line["symbol"]: line for line in together} == alone
+    assert sorted(path.stem for path in (tmp_path / "together" / "store").glob("*.sqlite")) == [
+        "glbx.mdp3",
+        "xnas.itch",
+    ]
+
+
+@pytest.mark.parametrize("name", ["legacy.mbo.dbz", "not-mbo.mbp-10.dbn.zst"])
+def test_a_file_of_another_kind_is_one_clear_line(market_data: Path, tmp_path: Path, name: str) -> None:
+    with Pipeline(tmp_path / "data", "--drain", "--source", str(market_data / name)) as pipeline:
+        assert pipeline.wait() == 1
+        assert name in pipeline.log
+        assert "Traceback" not in pipeline.log
+
+
+def test_a_truncated_file_is_taken_to_its_last_whole_record(market_data: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.dbn"
+    shutil.copyfile(market_data / CLX5, cut)
+    with cut.open("r+b") as file:
+        file.truncate(cut.stat().st_size - 30)
+    run(tmp_path / "data", "--source", str(cut))
+    assert stored_records(tmp_path / "data") == RECORDS[CLX5] - 1
+    assert "truncated" in (tmp_path / "data.log").read_text()
