@@ -137,6 +137,19 @@ BAR: np.dtype[Any] = np.dtype(
     ]
 )
 
+# One resting order, as `Engine.order_rows` lists them.
+ORDER: np.dtype[Any] = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("ts_event", "<u8"),  # of the record that gave it its place in the queue
+        ("price", "<i8"),
+        ("size", "<u4"),
+        ("side", "u1"),  # B or A
+        ("aggregate", "u1"),  # 1: not an order but a level known only in sum (F_TOB, F_MBP)
+        ("reserved", "<u2"),
+    ]
+)
+
 BOOK_OPEN = 1  # records of an unfinished event are held back
 BOOK_CROSSED = 2  # raw best bid > best ask
 BOOK_LOCKED = 4  # raw best bid = best ask

@@ -8,12 +8,49 @@ F_LAST. Nothing inside an event leaves the engine: records of an event still ope
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from shared.records import Rows
+from shared.records import AUCTION, BBO, LEVEL, TOUCHED, TRADE, Rows, empty
+
+if TYPE_CHECKING:
+    from shared.orderbook.image import Frozen
 
 Policy = Literal["uncross", "execute", "raw"]
 POLICIES: tuple[Policy, ...] = ("uncross", "execute", "raw")
+Outputs = Literal["all", "bbo"]  # "bbo": BBO, touched and auction rows only; trades and levels stay empty
+Kind = Literal["numba", "reference"]
+
+# Records of one book held back for its F_LAST; the last of them then ends the event.
+EVENT_RECORDS_MAX = 65_536
+
+# Anomalies: code (in EFFECT.why) = index. None is fatal; README.md says what each does. Codes never change meaning:
+# they are in stored images.
+ANOMALIES = (
+    "",
+    "bad_action",  # not one of A C M R T F N: ignored
+    "bad_side",  # an A or M whose side is not B or A: ignored
+    "undefined_price",  # an A, M or T without a price: ignored
+    "zero_size",  # A, C or T of size 0: ignored; M to size 0: the order is removed
+    "duplicate_add",  # A of a live order id: replaces the order
+    "unknown_cancel",  # C of an order that is not there: ignored
+    "oversize_cancel",  # C of more than there is: the order is removed
+    "unknown_modify",  # M of an order that is not there: added
+    "unknown_fill",  # F of an order that is not there
+    "side_mismatch",  # C or M on the other side than the order: applied to the order
+    "price_mismatch",  # C at another price than the order's: applied to the order
+    "executed_order",  # policy `execute`: C, M or F of an order that the uncrossing has executed
+    "refill",  # M that changes nothing after an F of the order in the same event: an iceberg's refill; keeps its place
+    "event_too_long",  # the 65,536th record of an event without F_LAST ended it
+    "event_unfinished",  # the session ended inside the event
+    "event_interrupted",  # a snapshot began inside the event: what was held is part of the snapshot
+    "maybe_bad_book",  # records that carry F_MAYBE_BAD_BOOK
+    "snapshot_trade",  # a T inside a snapshot: not published
+)
+(
+    BAD_ACTION, BAD_SIDE, UNDEFINED_PRICE, ZERO_SIZE, DUPLICATE_ADD, UNKNOWN_CANCEL, OVERSIZE_CANCEL, UNKNOWN_MODIFY,
+    UNKNOWN_FILL, SIDE_MISMATCH, PRICE_MISMATCH, EXECUTED_ORDER, REFILL, EVENT_TOO_LONG, EVENT_UNFINISHED,
+    EVENT_INTERRUPTED, MAYBE_BAD_BOOK, SNAPSHOT_TRADE,
+) = range(1, len(ANOMALIES))  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -28,10 +65,13 @@ class Batch(NamedTuple):
     effect_records: Rows | None = None  # the MBO records the effects speak of (carried ones included)
 
 
+NOTHING = Batch(empty(BBO), empty(TRADE), empty(LEVEL), empty(AUCTION), empty(TOUCHED))
+
+
 class Level(NamedTuple):
     price: int  # 1e-9
     size: int
-    count: int
+    count: int  # type: ignore[assignment]  # of orders; hides tuple.count
 
 
 class Order(NamedTuple):
@@ -46,7 +86,7 @@ class Place(NamedTuple):
 
     order: Order
     side: int  # units.SIDE_*
-    index: int  # orders ahead of it
+    index: int  # type: ignore[assignment]  # orders ahead of it
     ahead: int  # size ahead of it
 
 
@@ -56,22 +96,37 @@ class Engine(Protocol):
     def apply(self, records: Rows, first: int, *, effects: bool = False) -> Batch:
         """Apply contiguous records (layout MBO) with ordinals first, first+1, …; never raises on any content."""
 
-    def end(self) -> Batch:
-        """The session ends: apply and count what is still carried."""
+    def end(self, ordinal: int | None = None) -> Batch:
+        """The session ends: apply and count what is still carried, publish what is inside a snapshot.
 
-    def clear(self, instrument_id: int | None = None) -> Batch:
-        """Empty all books, or those of one instrument (every publisher), and drop their carry."""
+        Rows carry `ordinal` (of the control entry that says so; default: one past the last seen) as ordinal and end.
+        """
+
+    def clear(self, instrument_id: int | None = None, ordinal: int | None = None) -> Batch:
+        """Forget all books, or those of one instrument (every publisher), with their carry and counters.
+
+        The rows say that their levels are gone, under `ordinal` as in `end`.
+        """
 
     def books(self) -> list[tuple[int, int]]:
-        """Keys (publisher_id, instrument_id) of every book ever seen, sorted."""
+        """Keys (publisher_id, instrument_id) of every book seen since the last clear, sorted."""
 
-    def levels(self, publisher_id: int, instrument_id: int, side: int, limit: int | None = None) -> list[Level]:
+    def records(self, publisher_id: int, instrument_id: int) -> int:
+        """Records applied to a book; 0 for an unknown one."""
+
+    def levels(
+        self, publisher_id: int, instrument_id: int, side: int, limit: int | None = None
+    ) -> list[Level]:
         """At most `limit` raw levels of a side, best first; [] for an unknown book."""
 
-    def view(self, publisher_id: int, instrument_id: int, limit: int | None = None) -> tuple[list[Level], list[Level]]:
+    def view(
+        self, publisher_id: int, instrument_id: int, limit: int | None = None
+    ) -> tuple[list[Level], list[Level]]:
         """Published (bids, asks): the overlay applied under `uncross`, else raw."""
 
-    def orders(self, publisher_id: int, instrument_id: int, side: int, price: int | None = None) -> Iterator[Order]:
+    def orders(
+        self, publisher_id: int, instrument_id: int, side: int, price: int | None = None
+    ) -> Iterator[Order]:
         """Orders of a side (of one level if `price`), levels best first, each level in queue order."""
 
     def place(self, publisher_id: int, instrument_id: int, order_id: int) -> Place | None:
@@ -83,5 +138,49 @@ class Engine(Protocol):
     def image(self) -> bytes:
         """The canonical image: equal states give equal bytes, whatever the engine and its history."""
 
+    def freeze(self) -> Frozen:
+        """A copy of the canonical state, which `shared.orderbook.image.encode` can turn to bytes in another thread."""
+
     def state_hash(self) -> str:
         """Hex hash of the canonical state: THE equality of every test."""
+
+    def level_rows(self) -> Rows:
+        """LEVEL rows of all raw levels of all books: by book, bids then asks, each best first."""
+
+    def bbo_rows(self) -> Rows:
+        """One BBO row a book as last published, by book; ordinal and times of the last record applied to it."""
+
+    def touched_rows(self) -> Rows:
+        """One TOUCHED row a book as it is now, by book."""
+
+    def auction_rows(self) -> Rows:
+        """One AUCTION row for each book that has an overlay now, by book."""
+
+    def order_rows(self, publisher_id: int, instrument_id: int) -> Rows:
+        """ORDER rows of one book: bids then asks, levels best first, each in queue order."""
+
+
+def make_engine(policy: Policy = "uncross", kind: str = "numba", *, outputs: Outputs = "all") -> Engine:
+    """An empty engine. ValueError for an unknown policy or kind."""
+    if policy not in POLICIES:
+        raise ValueError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
+    engine: Engine = _engine(kind)(policy, outputs=outputs)
+    return engine
+
+
+def restore_engine(body: bytes, kind: str = "numba", *, outputs: Outputs = "all") -> Engine:
+    """The engine of an image; ImageError if it is damaged, too large or newer than this program."""
+    engine: Engine = _engine(kind).restore(body, outputs=outputs)
+    return engine
+
+
+def _engine(kind: str) -> Any:
+    if kind == "numba":
+        from shared.orderbook.books import Books
+
+        return Books
+    if kind == "reference":
+        from shared.orderbook.reference import ReferenceBooks
+
+        return ReferenceBooks
+    raise ValueError(f"engine {kind!r} is none of numba, reference")

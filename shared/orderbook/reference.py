@@ -1,0 +1,695 @@
+"""The plain order-book engine: the oracle of the kernel's tests, and its fallback (MBO_ENGINE=reference).
+
+Read in this order: `_receive` (what is held back and when an event ends), `_apply` and the actions under it (what
+one record does), `_end_event` (what is published). The rules are in README.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from sortedcontainers import SortedDict
+
+from shared import records as layout
+from shared import units
+from shared.orderbook import engine as kinds
+from shared.orderbook import image as images
+from shared.orderbook import views
+from shared.orderbook.engine import ANOMALIES, EVENT_RECORDS_MAX, Batch, Level, Order, Outputs, Place, Policy
+from shared.orderbook.uncross import match
+from shared.records import Rows
+from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX
+
+SIDES = (SIDE_BID, SIDE_ASK)
+EMPTY_SIDE = (UNDEF_PX, 0, 0)
+NO_AUCTION = (0, 0, 0, *EMPTY_SIDE, *EMPTY_SIDE)  # present, price, size, first remaining bid and ask level
+
+
+class Record(NamedTuple):
+    """The fields of layout layout.MBO, and the ordinal."""
+
+    length: int
+    rtype: int
+    publisher_id: int
+    instrument_id: int
+    ts_event: int
+    order_id: int
+    price: int
+    size: int
+    flags: int
+    channel_id: int
+    action: int
+    side: int
+    ts_recv: int
+    ts_in_delta: int
+    sequence: int
+    ordinal: int
+
+
+class Effect(NamedTuple):
+    effect: int
+    before: int = 0
+    after: int = 0
+    why: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Resting:
+    order_id: int
+    side: int
+    price: int
+    size: int
+    ts_event: int
+    aggregate: bool = False  # a level known only in sum: found by price, not by id
+
+
+@dataclass(slots=True)
+class Queue:
+    """The orders of one level in their order, and the sum of their sizes."""
+
+    orders: dict[Resting, None] = field(default_factory=dict)
+    size: int = 0
+
+
+class Book:
+    def __init__(self, publisher_id: int, instrument_id: int) -> None:
+        self.key = (publisher_id, instrument_id)
+        self.sides: dict[int, SortedDict] = {side: SortedDict() for side in SIDES}  # price -> Queue
+        self.orders: dict[int, Resting] = {}
+        self.executed: set[int] = set()  # policy `execute`: ids the uncrossing has taken out
+        self.filled: set[int] = set()  # ids that had an F in this event
+        self.held: list[Record] = []
+        self.counts: Counter[int] = Counter()
+        self.in_snapshot = self.maybe_bad = False
+        self.flags = self.records = self.ordinal = self.ts_event = self.ts_recv = 0
+        self.last_px = UNDEF_PX
+        self.bbo: tuple[int, ...] = (*EMPTY_SIDE, *EMPTY_SIDE)  # as last published
+        self.auction: tuple[int, ...] = NO_AUCTION
+
+    def queues(self, side: int) -> Iterator[tuple[int, Queue]]:
+        """(price, queue), best first."""
+        levels = self.sides[side]
+        for price in reversed(levels) if side == SIDE_BID else iter(levels):
+            yield price, levels[price]
+
+    def best(self, side: int) -> tuple[int, int, int]:
+        for price, queue in self.queues(side):
+            return price, queue.size, len(queue.orders)
+        return EMPTY_SIDE
+
+
+class ReferenceBooks:
+    """See shared.orderbook.engine.Engine."""
+
+    def __init__(self, policy: Policy = "uncross", *, outputs: Outputs = "all") -> None:
+        self.policy = policy
+        self.outputs = outputs
+        self._books: dict[tuple[int, int], Book] = {}
+        self._ordinal = 0
+        # Levels to publish, in order of their first touch. Those of books in a snapshot wait for its end.
+        self._dirty: dict[tuple[Book, int, int], None] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._bbo: list[tuple[int, ...]] = []
+        self._trades: list[tuple[int, ...]] = []
+        self._auctions: list[tuple[int, ...]] = []
+        self._touched: dict[Book, None] = {}
+        self._effects: list[tuple[Record, int, Effect]] = []
+
+    # --- input ---------------------------------------------------------------------------------------------------
+
+    def apply(self, records: Rows, first: int, *, effects: bool = False) -> Batch:
+        for index, fields in enumerate(records.tolist()):
+            self._receive(Record._make((*fields, first + index)))
+        if len(records):
+            self._ordinal = first + len(records) - 1
+        return self._flush(effects)
+
+    def end(self, ordinal: int | None = None) -> Batch:
+        ordinal = self._ordinal + 1 if ordinal is None else ordinal
+        for _, book in sorted(self._books.items()):
+            if book.held or book.in_snapshot:
+                book.counts[kinds.EVENT_UNFINISHED] += 1
+                self._apply_held(book, ordinal)
+                self._end_event(book, ordinal)
+        self._ordinal = ordinal
+        return self._flush(False)
+
+    def clear(self, instrument_id: int | None = None, ordinal: int | None = None) -> Batch:
+        ordinal = self._ordinal + 1 if ordinal is None else ordinal
+        gone = [book for key, book in sorted(self._books.items()) if instrument_id in (None, key[1])]
+        for book in gone:
+            book.held = []
+            book.maybe_bad = False
+            self._empty(book)
+            self._end_event(book, ordinal)
+        batch = self._flush(False)
+        for book in gone:
+            del self._books[book.key]
+        self._ordinal = 0 if instrument_id is None else ordinal
+        return batch
+
+    def _receive(self, record: Record) -> None:
+        key = (record.publisher_id, record.instrument_id)
+        book = self._books.get(key)
+        if book is None:
+            book = self._books[key] = Book(*key)
+        if record.flags & units.F_SNAPSHOT:
+            if book.held:
+                book.counts[kinds.EVENT_INTERRUPTED] += 1
+                self._apply_held(book, record.ordinal)
+            if not book.in_snapshot:
+                book.in_snapshot, book.maybe_bad = True, False
+                book.filled.clear()
+            self._apply(book, record, record.ordinal)
+            if record.flags & units.F_LAST:
+                self._end_event(book, record.ordinal)
+            else:
+                self._flag(book, layout.BOOK_SNAPSHOT)
+            return
+        book.held.append(record)
+        if record.flags & units.F_LAST or len(book.held) == EVENT_RECORDS_MAX:
+            if not record.flags & units.F_LAST:
+                book.counts[kinds.EVENT_TOO_LONG] += 1
+            self._apply_held(book, record.ordinal)
+            self._end_event(book, record.ordinal)
+
+    def _apply_held(self, book: Book, end: int) -> None:
+        held, book.held = book.held, []
+        for record in held:
+            self._apply(book, record, end)
+
+    def _flag(self, book: Book, bit: int) -> None:
+        if not book.flags & bit:
+            book.flags |= bit
+            self._touched[book] = None
+
+    # --- one record ----------------------------------------------------------------------------------------------
+
+    def _apply(self, book: Book, record: Record, end: int) -> None:
+        book.records += 1
+        book.ordinal, book.ts_event, book.ts_recv = record.ordinal, record.ts_event, record.ts_recv
+        act = self._ACTIONS.get(record.action)
+        if act is None:
+            effect = self._ignore(book, kinds.BAD_ACTION)
+        elif record.action in (
+            units.ACTION_ADD,
+            units.ACTION_MODIFY,
+            units.ACTION_CANCEL,
+        ) and record.flags & (units.F_TOB | units.F_MBP):
+            effect = self._aggregate(book, record)
+        else:
+            effect = act(self, book, record, end)
+        if record.flags & units.F_MAYBE_BAD_BOOK:
+            book.maybe_bad = True
+            book.counts[kinds.MAYBE_BAD_BOOK] += 1
+        self._effects.append((record, end, effect))
+
+    def _ignore(self, book: Book, why: int, size: int = 0) -> Effect:
+        book.counts[why] += 1
+        return Effect(layout.EFFECT_NONE, size, size, why)
+
+    def _add(self, book: Book, record: Record, end: int) -> Effect:
+        wrong = self._unplaceable(record)
+        if wrong or record.size == 0:
+            return self._ignore(book, wrong or kinds.ZERO_SIZE)
+        book.executed.discard(record.order_id)
+        old = book.orders.get(record.order_id)
+        if old is None:
+            self._rest(book, record)
+            return Effect(layout.EFFECT_ADDED, 0, record.size)
+        book.counts[kinds.DUPLICATE_ADD] += 1
+        before = old.size
+        self._remove(book, old)
+        self._rest(book, record)
+        return Effect(layout.EFFECT_REPLACED, before, record.size, kinds.DUPLICATE_ADD)
+
+    def _cancel(self, book: Book, record: Record, end: int) -> Effect:
+        order = book.orders.get(record.order_id)
+        if order is None:
+            return self._missing(book, record, kinds.UNKNOWN_CANCEL)
+        if record.size == 0:
+            return self._ignore(book, kinds.ZERO_SIZE, order.size)
+        whys = []
+        if record.side != order.side:
+            whys.append(kinds.SIDE_MISMATCH)
+        if record.price != order.price:
+            whys.append(kinds.PRICE_MISMATCH)
+        return self._reduce(book, order, record.size, whys)
+
+    def _reduce(self, book: Book, order: Resting, size: int, whys: list[int]) -> Effect:
+        before = order.size
+        if size > before:
+            whys.append(kinds.OVERSIZE_CANCEL)
+        book.counts.update(whys)
+        why = whys[0] if whys else 0
+        if size >= before:
+            self._remove(book, order)
+            return Effect(layout.EFFECT_REMOVED, before, 0, why)
+        self._resize(book, order, before - size)
+        return Effect(layout.EFFECT_REDUCED, before, before - size, why)
+
+    def _modify(self, book: Book, record: Record, end: int) -> Effect:
+        wrong = self._unplaceable(record)
+        if wrong:
+            return self._ignore(book, wrong)
+        order = book.orders.get(record.order_id)
+        if order is None:
+            missing = self._missing(book, record, kinds.UNKNOWN_MODIFY)
+            if record.size == 0:
+                book.counts[kinds.ZERO_SIZE] += 1
+                return missing
+            self._rest(book, record)
+            return Effect(layout.EFFECT_ADDED, 0, record.size, missing.why)
+        before, why = order.size, 0
+        if record.side != order.side:
+            why = kinds.SIDE_MISMATCH
+            book.counts[why] += 1
+        if record.size == 0:
+            book.counts[kinds.ZERO_SIZE] += 1
+            self._remove(book, order)
+            return Effect(layout.EFFECT_REMOVED, before, 0, why or kinds.ZERO_SIZE)
+        if record.side != order.side or record.price != order.price or record.size > before:
+            self._remove(book, order)
+            self._rest(book, record)
+            return Effect(layout.EFFECT_MOVED, before, record.size, why)
+        if record.size < before:
+            self._resize(book, order, record.size)
+            return Effect(layout.EFFECT_REDUCED, before, record.size)
+        if record.order_id in book.filled:
+            return self._ignore(book, kinds.REFILL, before)
+        return Effect(layout.EFFECT_NONE, before, before)
+
+    def _clear(self, book: Book, record: Record, end: int) -> Effect:
+        book.maybe_bad = False
+        self._empty(book)
+        return Effect(layout.EFFECT_CLEARED)
+
+    def _trade(self, book: Book, record: Record, end: int) -> Effect:
+        if record.price == UNDEF_PX:
+            return self._ignore(book, kinds.UNDEFINED_PRICE)
+        if record.size == 0:
+            return self._ignore(book, kinds.ZERO_SIZE)
+        if record.flags & units.F_SNAPSHOT:
+            return self._ignore(book, kinds.SNAPSHOT_TRADE)
+        book.last_px = record.price
+        self._trades.append(
+            (record.ordinal, end, record.ts_event, record.ts_recv, record.price, record.size,
+             record.instrument_id, record.sequence, record.publisher_id, record.side, record.flags)
+        )  # fmt: skip
+        return Effect(layout.EFFECT_NONE)
+
+    def _fill(self, book: Book, record: Record, end: int) -> Effect:
+        order = book.orders.get(record.order_id)
+        if order is None:
+            return self._missing(book, record, kinds.UNKNOWN_FILL)
+        if not book.in_snapshot:
+            book.filled.add(record.order_id)
+        return Effect(layout.EFFECT_NONE, order.size, order.size)
+
+    def _none(self, book: Book, record: Record, end: int) -> Effect:
+        return Effect(layout.EFFECT_NONE)
+
+    def _aggregate(self, book: Book, record: Record) -> Effect:
+        """A, M or C flagged units.F_TOB or units.F_MBP: it speaks of a level, not of an order."""
+        if record.side not in SIDES:
+            return self._ignore(book, kinds.BAD_SIDE)
+        levels = book.sides[record.side]
+        if record.action == units.ACTION_CANCEL:
+            queue = levels.get(record.price)
+            order = next(iter(queue.orders)) if queue else None
+            if order is None or not order.aggregate:
+                return self._ignore(book, kinds.UNKNOWN_CANCEL)
+            if record.size == 0:
+                return self._ignore(book, kinds.ZERO_SIZE, order.size)
+            return self._reduce(book, order, record.size, [])
+        if record.flags & units.F_TOB:
+            self._empty(book, record.side)
+        elif record.price == UNDEF_PX:
+            return self._ignore(book, kinds.UNDEFINED_PRICE)
+        elif record.price in levels:
+            self._empty_level(book, record.side, record.price)
+        size = 0 if record.price == UNDEF_PX else record.size
+        if size:
+            self._rest(book, record, aggregate=True)
+        return Effect(layout.EFFECT_REPLACED, 0, size)
+
+    _ACTIONS: dict[int, Callable[[Any, Book, Record, int], Effect]] = {  # noqa: RUF012  # never changed
+        units.ACTION_ADD: _add, units.ACTION_CANCEL: _cancel, units.ACTION_MODIFY: _modify, units.ACTION_CLEAR: _clear,
+        units.ACTION_TRADE: _trade, units.ACTION_FILL: _fill, units.ACTION_NONE: _none,
+    }  # fmt: skip
+
+    @staticmethod
+    def _unplaceable(record: Record) -> int:
+        if record.side not in SIDES:
+            return kinds.BAD_SIDE
+        return kinds.UNDEFINED_PRICE if record.price == UNDEF_PX else 0
+
+    def _missing(self, book: Book, record: Record, kind: int) -> Effect:
+        """The order is not there: taken out by the uncrossing (then this is the last we say of it), or unknown."""
+        if record.order_id in book.executed:
+            kind = kinds.EXECUTED_ORDER
+            if record.action != units.ACTION_FILL:
+                book.executed.discard(record.order_id)
+        return self._ignore(book, kind)
+
+    # --- the order state -----------------------------------------------------------------------------------------
+
+    def _rest(self, book: Book, record: Record, aggregate: bool = False) -> None:
+        """A new order at the back of its level's queue."""
+        order = Resting(record.order_id, record.side, record.price, record.size, record.ts_event, aggregate)
+        if not aggregate:
+            book.orders[order.order_id] = order
+        queue = book.sides[order.side].setdefault(order.price, Queue())
+        queue.orders[order] = None
+        queue.size += order.size
+        self._touch(book, order.side, order.price)
+
+    def _remove(self, book: Book, order: Resting) -> None:
+        if not order.aggregate:
+            del book.orders[order.order_id]
+        levels = book.sides[order.side]
+        queue = levels[order.price]
+        del queue.orders[order]
+        queue.size -= order.size
+        if not queue.orders:
+            del levels[order.price]
+        self._touch(book, order.side, order.price)
+
+    def _resize(self, book: Book, order: Resting, size: int) -> None:
+        book.sides[order.side][order.price].size += size - order.size
+        order.size = size
+        self._touch(book, order.side, order.price)
+
+    def _empty_level(self, book: Book, side: int, price: int) -> None:
+        for order in list(book.sides[side][price].orders):
+            self._remove(book, order)
+
+    def _empty(self, book: Book, only: int | None = None) -> None:
+        for side in SIDES if only is None else (only,):
+            for price in [price for price, _ in book.queues(side)]:
+                self._empty_level(book, side, price)
+        if only is None:
+            book.executed.clear()
+
+    def _touch(self, book: Book, side: int, price: int) -> None:
+        if self.outputs == "all":
+            self._dirty.setdefault((book, side, price))
+
+    # --- event end -----------------------------------------------------------------------------------------------
+
+    def _end_event(self, book: Book, ordinal: int) -> None:
+        book.in_snapshot = False
+        book.ordinal = ordinal
+        book.filled.clear()
+        auction: tuple[int, ...] = NO_AUCTION
+        if self.policy != "raw" and self._meets(book):
+            auction = self._uncross(book, execute=self.policy == "execute")
+        bid, ask = book.best(SIDE_BID), book.best(SIDE_ASK)
+        book.flags = layout.BOOK_MAYBE_BAD if book.maybe_bad else 0
+        if bid[2] and ask[2] and bid[0] >= ask[0]:
+            book.flags |= layout.BOOK_CROSSED if bid[0] > ask[0] else layout.BOOK_LOCKED
+        if book.bbo != (*bid, *ask):
+            book.bbo = (*bid, *ask)
+            self._bbo.append(_bbo_row(book))
+        if book.auction != auction:
+            book.auction = auction
+            self._auctions.append(_auction_row(book))
+        self._touched[book] = None
+
+    @staticmethod
+    def _meets(book: Book) -> bool:
+        bid, ask = book.best(SIDE_BID), book.best(SIDE_ASK)
+        return bool(bid[2] and ask[2] and bid[0] >= ask[0])
+
+    def _uncross(self, book: Book, execute: bool) -> tuple[int, ...]:
+        """The overlay of a book whose sides meet; with `execute` the executions are applied to the state instead."""
+        queues = {side: list(book.queues(side)) for side in SIDES}
+        sized = {side: [(price, queue.size) for price, queue in queues[side]] for side in SIDES}
+        last_px = None if book.last_px == UNDEF_PX else book.last_px
+        found = match(sized[SIDE_BID], sized[SIDE_ASK], last_px)
+        assert found is not None
+        executed = {SIDE_BID: found.bids, SIDE_ASK: found.asks}
+        if execute:
+            for side in SIDES:
+                self._execute(book, side, found.size)
+            return NO_AUCTION
+        first = [_first_remaining(queues[side], *executed[side]) for side in SIDES]
+        return (1, found.price, found.size, *first[0], *first[1])
+
+    def _execute(self, book: Book, side: int, size: int) -> None:
+        """Take `size` out of a side in price-time priority."""
+        while size:
+            queue = next(queue for _, queue in book.queues(side))
+            order = next(iter(queue.orders))
+            step = min(size, order.size)
+            size -= step
+            if step < order.size:
+                self._resize(book, order, order.size - step)
+                continue
+            self._remove(book, order)
+            if not order.aggregate:
+                book.executed.add(order.order_id)
+
+    def _flush(self, effects: bool) -> Batch:
+        for book in sorted(
+            (book for book in self._books.values() if book.held), key=lambda b: b.held[0].ordinal
+        ):
+            self._flag(book, layout.BOOK_OPEN)
+        levels = [_level_row(*touch) for touch in self._dirty if not touch[0].in_snapshot]
+        waiting = [touch for touch in self._dirty if touch[0].in_snapshot]
+        waiting.sort(key=lambda touch: (touch[0].key, touch[1] == SIDE_ASK, touch[2]))
+        self._dirty = dict.fromkeys(waiting)
+        self._effects.sort(key=lambda row: (row[1], row[0].ordinal))
+        self._trades.sort(key=lambda row: (row[1], row[0]))
+        everything = self.outputs == "all"
+        batch = Batch(
+            bbo=np.array(self._bbo, layout.BBO),
+            trades=np.array(self._trades if everything else [], layout.TRADE),
+            levels=np.array(levels, layout.LEVEL),
+            auctions=np.array(self._auctions, layout.AUCTION),
+            touched=np.array([_touched_row(book) for book in self._touched], layout.TOUCHED),
+        )
+        if effects:
+            batch = batch._replace(
+                effects=np.array(
+                    [_effect_row(i, *row) for i, row in enumerate(self._effects)], layout.EFFECT
+                ),
+                effect_records=np.array([tuple(row[0][:-1]) for row in self._effects], layout.MBO),
+            )
+        self._reset()
+        return batch
+
+    # --- views ---------------------------------------------------------------------------------------------------
+
+    def books(self) -> list[tuple[int, int]]:
+        return sorted(self._books)
+
+    def records(self, publisher_id: int, instrument_id: int) -> int:
+        book = self._books.get((publisher_id, instrument_id))
+        return book.records if book else 0
+
+    def levels(
+        self, publisher_id: int, instrument_id: int, side: int, limit: int | None = None
+    ) -> list[Level]:
+        book = self._books.get((publisher_id, instrument_id))
+        if book is None or side not in SIDES:
+            return []
+        return [
+            Level(price, queue.size, len(queue.orders)) for price, queue in islice(book.queues(side), limit)
+        ]
+
+    def view(
+        self, publisher_id: int, instrument_id: int, limit: int | None = None
+    ) -> tuple[list[Level], list[Level]]:
+        book = self._books.get((publisher_id, instrument_id))
+        sides = [self.levels(publisher_id, instrument_id, side) for side in SIDES]
+        if book and book.auction[0]:
+            sides[0] = views.overlaid(sides[0], Level(*book.auction[3:6]), SIDE_BID)
+            sides[1] = views.overlaid(sides[1], Level(*book.auction[6:9]), SIDE_ASK)
+        return sides[0][:limit], sides[1][:limit]
+
+    def orders(
+        self, publisher_id: int, instrument_id: int, side: int, price: int | None = None
+    ) -> Iterator[Order]:
+        book = self._books.get((publisher_id, instrument_id))
+        if book is None or side not in SIDES:
+            return
+        for at, queue in book.queues(side):
+            if price in (None, at):
+                for order in queue.orders:
+                    yield Order(order.order_id, order.price, order.size, order.ts_event)
+
+    def place(self, publisher_id: int, instrument_id: int, order_id: int) -> Place | None:
+        book = self._books.get((publisher_id, instrument_id))
+        order = book.orders.get(order_id) if book else None
+        if book is None or order is None:
+            return None
+        queue = list(book.sides[order.side][order.price].orders)
+        index = queue.index(order)
+        seen = Order(order.order_id, order.price, order.size, order.ts_event)
+        return Place(seen, order.side, index, sum(other.size for other in queue[:index]))
+
+    def anomalies(self, publisher_id: int | None = None, instrument_id: int | None = None) -> dict[str, int]:
+        total: Counter[int] = Counter()
+        for key, book in self._books.items():
+            if publisher_id in (None, key[0]) and instrument_id in (None, key[1]):
+                total += book.counts
+        return {ANOMALIES[code]: total[code] for code in sorted(total)}
+
+    def _sorted(self) -> list[Book]:
+        return [book for _, book in sorted(self._books.items())]
+
+    def level_rows(self) -> Rows:
+        rows = [
+            _level_row(book, side, price)
+            for book in self._sorted()
+            for side in SIDES
+            for price, _ in book.queues(side)
+        ]
+        return np.array(rows, layout.LEVEL)
+
+    def bbo_rows(self) -> Rows:
+        return np.array([_bbo_row(book) for book in self._sorted()], layout.BBO)
+
+    def touched_rows(self) -> Rows:
+        return np.array([_touched_row(book) for book in self._sorted()], layout.TOUCHED)
+
+    def auction_rows(self) -> Rows:
+        return np.array([_auction_row(book) for book in self._sorted() if book.auction[0]], layout.AUCTION)
+
+    def order_rows(self, publisher_id: int, instrument_id: int) -> Rows:
+        book = self._books.get((publisher_id, instrument_id))
+        rows = [
+            (order.order_id, order.ts_event, order.price, order.size, order.side, order.aggregate, 0)
+            for side in SIDES if book for _, queue in book.queues(side) for order in queue.orders
+        ]  # fmt: skip
+        return np.array(rows, layout.ORDER)
+
+    # --- images --------------------------------------------------------------------------------------------------
+
+    def image(self) -> bytes:
+        return images.encode(self.freeze())
+
+    def state_hash(self) -> str:
+        return images.state_hash(self.image())
+
+    def freeze(self) -> images.Frozen:
+        books = self._sorted()
+        queues = [(price, queue) for book in books for side in SIDES for price, queue in book.queues(side)]
+        held = sorted((record for book in books for record in book.held), key=lambda record: record.ordinal)
+        pending = [touch for book in books for touch in self._dirty if touch[0] is book]
+        return images.Frozen(
+            policy=self.policy,
+            ordinal=self._ordinal,
+            books=np.array([self._book_state(book) for book in books], images.BOOK_STATE),
+            levels=np.array([(price, len(queue.orders)) for price, queue in queues], images.LEVEL_STATE),
+            orders=np.array(
+                [(o.order_id, o.ts_event, o.size, o.aggregate) for _, queue in queues for o in queue.orders],
+                images.ORDER_STATE,
+            ),
+            executed=np.array([order_id for book in books for order_id in sorted(book.executed)], images.U8),
+            pending=np.array([(price, side) for _, side, price in pending], images.PENDING_STATE),
+            carry=np.array([tuple(record[:-1]) for record in held], layout.MBO),
+            carry_ordinals=np.array([record.ordinal for record in held], images.U8),
+        )
+
+    def _book_state(self, book: Book) -> tuple[Any, ...]:
+        counts = tuple(book.counts[code] for code in range(images.ANOMALY_SLOTS))
+        pending = sum(1 for touch in self._dirty if touch[0] is book)
+        return (
+            *book.key, book.flags, book.maybe_bad, book.auction[0], book.ordinal, book.ts_event, book.ts_recv,
+            book.records, book.last_px, *book.bbo, *book.auction[1:], counts,
+            len(book.sides[SIDE_BID]), len(book.sides[SIDE_ASK]), len(book.executed), pending,
+        )  # fmt: skip
+
+    @classmethod
+    def restore(cls, body: bytes, *, outputs: Outputs = "all") -> ReferenceBooks:
+        return cls.thaw(images.decode(body), outputs=outputs)
+
+    @classmethod
+    def thaw(cls, state: images.Frozen, *, outputs: Outputs = "all") -> ReferenceBooks:
+        self = cls(state.policy, outputs=outputs)
+        self._ordinal = state.ordinal
+        levels, orders = iter(state.levels.tolist()), iter(state.orders.tolist())
+        executed, pending = iter(state.executed.tolist()), iter(state.pending.tolist())
+        for row in state.books:
+            book = Book(int(row["publisher_id"]), int(row["instrument_id"]))
+            self._books[book.key] = book
+            _thaw_fields(book, row)
+            for side, count in ((SIDE_BID, row["bids"]), (SIDE_ASK, row["asks"])):
+                for price, size in islice(levels, int(count)):
+                    queue = book.sides[side][price] = Queue()
+                    for order_id, ts_event, order_size, aggregate in islice(orders, size):
+                        order = Resting(order_id, side, price, order_size, ts_event, bool(aggregate))
+                        queue.orders[order] = None
+                        queue.size += order_size
+                        if not aggregate:
+                            book.orders[order_id] = order
+            book.executed = set(islice(executed, int(row["executed"])))
+            for price, side in islice(pending, int(row["pending"])):
+                self._touch(book, side, price)
+        for fields, ordinal in zip(state.carry.tolist(), state.carry_ordinals.tolist(), strict=True):
+            record = Record._make((*fields, ordinal))
+            self._books[record.publisher_id, record.instrument_id].held.append(record)
+        return self
+
+
+def _thaw_fields(book: Book, row: Any) -> None:
+    book.flags, book.maybe_bad = int(row["flags"]), bool(row["maybe_bad"])
+    book.in_snapshot = bool(book.flags & layout.BOOK_SNAPSHOT)
+    book.ordinal, book.ts_event, book.ts_recv = int(row["ordinal"]), int(row["ts_event"]), int(row["ts_recv"])
+    book.records, book.last_px = int(row["records"]), int(row["last_px"])
+    both = [f"{side}_{what}" for side in ("bid", "ask") for what in ("px", "sz", "ct")]
+    book.bbo = tuple(int(row[name]) for name in both)
+    sums = (int(row["auction"]), int(row["auction_px"]), int(row["auction_sz"]))
+    book.auction = (*sums, *(int(row[f"auction_{name}"]) for name in both))
+    book.counts.update({code: int(count) for code, count in enumerate(row["anomalies"]) if count})
+
+
+def _first_remaining(queues: list[tuple[int, Queue]], whole: int, part: int) -> tuple[int, int, int]:
+    """The best level after `whole` levels and `part` of the next one have been executed."""
+    if whole == len(queues):
+        return EMPTY_SIDE
+    price, queue = queues[whole]
+    count, left = len(queue.orders), part
+    for order in queue.orders:
+        if order.size > left:
+            break
+        left -= order.size
+        count -= 1
+    return price, queue.size - part, count
+
+
+def _bbo_row(book: Book) -> tuple[int, ...]:
+    bid_px, bid_sz, bid_ct, ask_px, ask_sz, ask_ct = book.bbo
+    return (*_stamp(book), book.flags, 0, bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct)
+
+
+def _auction_row(book: Book) -> tuple[int, ...]:
+    present, price, size, bid_px, bid_sz, bid_ct, ask_px, ask_sz, ask_ct = book.auction
+    return (*_stamp(book), present, 0, price, size, bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct)
+
+
+def _touched_row(book: Book) -> tuple[int, ...]:
+    return (*_stamp(book), book.flags, 0)
+
+
+def _stamp(book: Book) -> tuple[int, ...]:
+    publisher_id, instrument_id = book.key
+    return book.ordinal, book.ts_event, book.ts_recv, instrument_id, publisher_id
+
+
+def _level_row(book: Book, side: int, price: int) -> tuple[int, ...]:
+    queue = book.sides[side].get(price) or Queue()
+    return (book.key[1], book.key[0], side, 0, price, queue.size, len(queue.orders), 0)
+
+
+def _effect_row(index: int, record: Record, end: int, effect: Effect) -> tuple[int, ...]:
+    return (record.ordinal, end, index, effect.before, effect.after, effect.effect, effect.why, 0)
