@@ -112,8 +112,8 @@ export class Market {
     const bid = this.best("B");
     const ask = this.best("A");
     const thin = (side) => this.levels[side].size < this.depth;
-    if (bid === null || ask === null || dice < 0.47 || this.orders.size < this.depth * 5) this.stepAdd(ts, bid, ask);
-    else if (dice < 0.83 && !thin("B") && !thin("A")) this.stepCancel(ts);
+    if (bid === null || ask === null || (dice < 0.47 && this.orders.size < this.depth * 16) || this.orders.size < this.depth * 5) this.stepAdd(ts, bid, ask);
+    else if (dice < 0.83 && ((!thin("B") && !thin("A")) || this.orders.size > this.depth * 11)) this.stepCancel(ts);
     else if (dice < 0.93) this.stepModify(ts);
     else this.stepTrade(ts, trades);
     if (!this.rows.length) this.stepAdd(ts, this.best("B"), this.best("A"));

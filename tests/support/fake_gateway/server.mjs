@@ -337,10 +337,10 @@ export function startFake({ port = 0, rate = 1 } = {}) {
   }
 
   async function file(response, path) {
-    const name = normalize(path).replace(/^(\.\.[/\\])+/, "");
+    const name = path === "/" ? "/index.html" : normalize(path).replace(/^(\.\.[/\\])+/, "");
     try {
-      const content = await readFile(join(STATIC, name === "/" ? "index.html" : name.replace(/^\/static\//, "/")));
-      response.writeHead(200, { "content-type": TYPES[extname(name === "/" ? ".html" : name)] ?? "application/octet-stream",
+      const content = await readFile(join(STATIC, name.replace(/^\/static\//, "/")));
+      response.writeHead(200, { "content-type": TYPES[extname(name)] ?? "application/octet-stream",
         "content-security-policy": CSP, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache" });
       response.end(content);
     } catch {

@@ -1,0 +1,41 @@
+import { $ } from "./dom.js";
+import { Catalogue } from "./catalogue.js";
+import { LiveSource } from "./live.js";
+import { State } from "./state.js";
+
+/** What every panel gets: the state, the source of instruments, and a way to tell the others. */
+export class App extends EventTarget {
+  constructor() {
+    super();
+    this.state = new State();
+    this.catalogue = new Catalogue();
+    this.live = new LiveSource(this);
+    this.player = null;
+  }
+
+  /** Where panels read instruments from: live, or the replay player, whose screen is the same. */
+  get source() {
+    return this.state.get("mode") === "replay" && this.player ? this.player : this.live;
+  }
+
+  get instrument() {
+    const tab = this.state.activeTab;
+    return tab ? this.source.instrument(tab) : null;
+  }
+
+  emit(type, detail = null) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  on(type, call) {
+    this.addEventListener(type, (event) => call(event.detail));
+  }
+
+  announce(text) {
+    $("#announce").textContent = text;
+  }
+
+  goLive() {
+    this.state.set({ mode: "live" });
+  }
+}

@@ -1,0 +1,35 @@
+import { get } from "./api.js";
+
+/** What instruments there are: looked up by search, never all at once into the page (there may be many thousands). */
+export class Catalogue {
+  constructor() {
+    this.bySpec = new Map();
+    this.total = null;
+  }
+
+  keep(rows) {
+    for (const row of rows) {
+      for (const key of [`${row.dataset}:${row.symbol}`, `${row.dataset}:${row.instrument_id}`, String(row.instrument_id)]) this.bySpec.set(key, row);
+      if (!this.bySpec.has(row.symbol)) this.bySpec.set(row.symbol, row);
+    }
+    return rows;
+  }
+
+  async search(text, { limit = 60, dataset = null, after = null, signal } = {}) {
+    const answer = await get("instruments", { search: text, limit, dataset, after }, { signal });
+    if (!text && !dataset) this.total = answer.total;
+    this.keep(answer.instruments);
+    return answer;
+  }
+
+  /** Facts of one spec into an Instrument, when they come. */
+  async describe(spec, instrument) {
+    let row = this.bySpec.get(spec);
+    if (!row) {
+      const symbol = spec.includes(":") ? spec.slice(spec.indexOf(":") + 1) : spec;
+      await this.search(/^\d+$/.test(symbol) ? "" : symbol, { limit: 200 }).catch(() => null);
+      row = this.bySpec.get(spec);
+    }
+    if (row) instrument.setMeta(row);
+  }
+}

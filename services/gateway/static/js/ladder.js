@@ -1,0 +1,443 @@
+import { Canvas } from "./canvas.js";
+import { $, el, icon } from "./dom.js";
+import { compact, grouped } from "./format.js";
+import { draws } from "./frame.js";
+import { LadderRows, autoGroup } from "./ladder_rows.js";
+import { LadderTable } from "./ladder_table.js";
+import { formatPrice } from "./price.js";
+import { colors, reducedMotion } from "./theme.js";
+
+/**
+ * The price ladder (DOM): one row a tick (or a group of ticks), bids left, asks right, bars outward from the price. With
+ * the queue on, a bar is made of the level's orders, front of the queue next to the price, brighter the younger.
+ */
+const ROW = 20;
+const HEAD = 22;
+const FLASH_MS = 450;
+export const GROUPS = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000, 100_000, 1_000_000];
+
+export class Ladder {
+  constructor(root, app, tab, { compact: small = false } = {}) {
+    Object.assign(this, { app, tab, small });
+    this.center = 0;
+    this.follow = true;
+    this.group = 1;
+    this.scale = 1;
+    this.seen = "";
+    this.selected = null;
+    this.hover = null;
+    this.rows = new LadderRows();
+    this.build(root);
+    this.canvas = new Canvas($("canvas", root));
+    this.table = new LadderTable($(".sr", root));
+    this.listen();
+    this.stop = draws(this);
+    this.unlisten = app.state.on(["groups", "cumulative", "queues", "profile", "tracked", "level"], () => this.refresh());
+    this.refresh();
+  }
+
+  destroy() {
+    this.stop();
+    this.unlisten();
+  }
+
+  get instrument() {
+    return this.app.source.instrument(this.tab);
+  }
+
+  build(root) {
+    const { state } = this.app;
+    const toggle = (key, name, label) => el("button", { class: "tool small", "data-toggle": key, "aria-label": label, title: label,
+      on: { click: () => state.set({ [key]: !state.get(key) }) } }, icon(name));
+    root.classList.add("ladder");
+    root.append(
+      el("header", { class: "panel-head" },
+        el("h2", {}, this.small ? this.tab.spec : "Ladder"),
+        el("span", { class: "spring" }),
+        el("div", { class: "stepper", role: "group", "aria-label": "Ticks a row" },
+          el("button", { "aria-label": "Fewer ticks a row", title: "Fewer ticks a row", on: { click: () => this.step(-1) } }, "−"),
+          (this.groupText = el("output", { title: "Ticks a row" }, "1×")),
+          el("button", { "aria-label": "More ticks a row", title: "More ticks a row", on: { click: () => this.step(1) } }, "+")),
+        toggle("queues", "queue", "Orders in the bars (Q)"),
+        toggle("cumulative", "sum", "Cumulative sizes (S)"),
+        toggle("profile", "bars", "Traded at price (V)"),
+        (this.centerButton = el("button", { class: "tool small", "aria-label": "Recentre (C)", title: "Recentre (C)", on: { click: () => this.recentre() } }, icon("center")))),
+      el("div", { class: "canvas-box" },
+        el("canvas", { tabindex: "0", role: "img", "aria-label": `Price ladder of ${this.tab.spec}. Arrow keys scroll, Enter opens the queue of a level, C recentres.` })),
+      el("table", { class: "sr" }));
+    this.root = root;
+  }
+
+  refresh() {
+    const { state } = this.app;
+    for (const button of this.root.querySelectorAll("[data-toggle]")) button.setAttribute("aria-pressed", String(state.get(button.dataset.toggle)));
+    this.seen = "";
+  }
+
+  listen() {
+    const { element } = this.canvas;
+    element.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      if (event.ctrlKey) return this.step(event.deltaY > 0 ? 1 : -1);
+      return this.scroll(-event.deltaY / ROW / (event.deltaMode ? 0.05 : 1));
+    }, { passive: false });
+    element.addEventListener("pointermove", (event) => {
+      if (this.drag) {
+        this.scroll((event.clientY - this.drag.y) / ROW);
+        this.drag = { y: event.clientY, moved: this.drag.moved + Math.abs(event.movementY) };
+      }
+      this.hover = this.rowAt(event.offsetY);
+      this.seen = "";
+    });
+    element.addEventListener("pointerleave", () => {
+      this.hover = null;
+      this.seen = "";
+    });
+    element.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      element.setPointerCapture(event.pointerId);
+      this.drag = { y: event.clientY, moved: 0 };
+    });
+    element.addEventListener("pointerup", (event) => {
+      if (this.drag && this.drag.moved < 4 && event.offsetY > HEAD) this.choose(this.rowAt(event.offsetY), event.offsetX);
+      this.drag = null;
+    });
+    element.addEventListener("dblclick", () => this.recentre());
+    element.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  key(event) {
+    const page = Math.max(1, this.visibleRows() - 2);
+    const move = { ArrowUp: 1, ArrowDown: -1, PageUp: page, PageDown: -page }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (move) {
+      this.selected = (this.selected ?? Math.round(this.center)) + move;
+      if (Math.abs(this.selected - this.center) > this.visibleRows() / 2 - 2) this.scroll(move);
+      this.speak(this.selected);
+    } else if (event.key === "Home") this.recentre();
+    else if (event.key === "Enter" && this.selected !== null) this.choose(this.selected);
+    else if (event.key === "Escape") this.selected = null;
+    else return;
+    this.seen = "";
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  speak(row) {
+    const at = this.rows.at(row);
+    const price = this.priceText(row);
+    this.app.announce(at?.bid ? `${price}, bid ${at.bid} in ${at.bids} orders` : at?.ask ? `${price}, ask ${at.ask} in ${at.asks} orders` : `${price}, empty`);
+  }
+
+  choose(row, x = null) {
+    const at = this.rows.at(row);
+    const side = at?.bid && !at.ask ? "B" : at?.ask && !at.bid ? "A" : x !== null && at ? (x < this.canvas.width / 2 ? "B" : "A") : null;
+    this.selected = row;
+    this.seen = "";
+    if (side) this.app.state.set({ level: { spec: this.tab.spec, side, row, group: this.group } });
+    this.app.emit("level");
+  }
+
+  scroll(rows) {
+    this.follow = false;
+    this.center += rows;
+    this.seen = "";
+  }
+
+  recentre() {
+    this.follow = true;
+    this.selected = null;
+    this.seen = "";
+  }
+
+  step(by) {
+    const at = GROUPS.indexOf(this.group);
+    const next = GROUPS[Math.min(GROUPS.length - 1, Math.max(0, at + by))];
+    const price = this.center * this.group;
+    this.app.state.set({ groups: { ...this.app.state.get("groups"), [this.tab.spec]: next } });
+    this.center = price / next;
+  }
+
+  visibleRows() {
+    return Math.max(1, Math.floor((this.canvas.height - HEAD) / ROW));
+  }
+
+  rowAt(y) {
+    return Math.round(this.center - (y - HEAD - (this.canvas.height - HEAD) / 2) / ROW);
+  }
+
+  priceText(row) {
+    const { grid } = this.instrument;
+    return grid.ready ? formatPrice(grid.price(row * this.group), grid.places) : "";
+  }
+
+  frame(now) {
+    const { canvas } = this;
+    if (!canvas.visible) return;
+    const i = this.instrument;
+    const wall = performance.now();
+    const flashing = wall - this.flashedAt < FLASH_MS;
+    const key = `${i.book.version}.${i.trades.version}.${i.orders.version}.${i.grid.version}`;
+    this.table.update(i, wall);
+    const moving = this.advance(i);
+    if (key === this.seen && !canvas.dirty && !moving && !flashing) return;
+    if (key !== this.seen) this.flashedAt = wall;
+    this.seen = key;
+    canvas.dirty = false;
+    this.draw(canvas.begin(), i, wall, now);
+  }
+
+  /** Chooses the group, and moves the centre towards the market while following. True while it moves. */
+  advance(i) {
+    const chosen = this.app.state.get("groups")[this.tab.spec];
+    const group = chosen ?? autoGroup(i.book, this.visibleRows(), GROUPS, this.group);
+    if (group !== this.group) {
+      this.center = (this.center * this.group) / group;
+      this.group = group;
+    }
+    const text = `${this.group >= 10_000 ? this.group.toExponential(0).replace("+", "") : this.group}×`;
+    if (this.groupText.textContent !== text) this.groupText.textContent = text;
+    const pressed = String(this.follow);
+    if (this.centerButton.getAttribute("aria-pressed") !== pressed) this.centerButton.setAttribute("aria-pressed", pressed);
+    const { bid, ask } = i.book;
+    if (!this.follow || (!bid && !ask)) return false;
+    const mid = ((bid ?? ask).row + (ask ?? bid).row) / 2 / this.group;
+    const half = this.visibleRows() / 2;
+    const off = mid - this.center;
+    if (Math.abs(off) > half * 1.5 || reducedMotion.matches) {
+      if (Math.abs(off) < half * 0.35) return false;
+      this.center = Math.round(mid);
+      return true;
+    }
+    if (!this.gliding && Math.abs(off) < half * 0.35) return false;
+    this.gliding = Math.abs(off) > 0.5;
+    this.center += off * 0.12;
+    if (!this.gliding) this.center = Math.round(this.center);
+    return true;
+  }
+
+  layout(w) {
+    const { state } = this.app;
+    const count = w >= 280 ? 34 : 0;
+    const price = Math.max(72, Math.min(150, 24 + (this.placesWidth ?? 6) * 7.4));
+    const profile = state.get("profile") && w >= 330 ? Math.round(Math.min(110, w * 0.19)) : 0;
+    const wing = (w - price - count * 2 - profile) / 2;
+    return { count, price, profile, wing, bidX: count, priceX: count + wing, askX: count + wing + price, askCountX: count + wing * 2 + price, profileX: count * 2 + wing * 2 + price };
+  }
+
+  draw(c, i, wall) {
+    const { width: w, height: h } = this.canvas;
+    c.fillStyle = colors.panel;
+    c.fillRect(0, 0, w, h);
+    if (!i.grid.ready && !i.book.bid && !i.book.ask) return this.empty(c, i, w, h);
+    const n = Math.ceil((h - HEAD) / ROW / 2) + 1;
+    const mid = Math.round(this.center);
+    this.rows.fill(i, this.group, mid - n, mid + n, this.app.state.get("cumulative"));
+    const longest = Math.max(this.priceText(mid + n).length, this.priceText(mid - n).length);
+    this.placesWidth = longest;
+    const x = this.layout(w);
+    const target = Math.max(1, this.rows.largest);
+    this.scale = target > this.scale ? target : this.scale + (target - this.scale) * 0.05;
+    c.font = `500 12px ${colors.mono}`;
+    c.textBaseline = "middle";
+    const queues = this.app.state.get("queues") && i.orders.ready && !this.app.state.get("cumulative");
+    const lastRow = i.trades.last?.px != null ? Math.floor(i.trades.last.row / this.group) : null;
+    const centerY = HEAD + (h - HEAD) / 2;
+    c.save();
+    c.beginPath();
+    c.rect(0, HEAD, w, h - HEAD);
+    c.clip();
+    for (let row = mid - n; row <= mid + n; row++) {
+      const y = centerY - (row - this.center) * ROW - ROW / 2;
+      if (y > h || y < HEAD - ROW) continue;
+      this.drawRow(c, i, x, row, y, w, wall, queues, lastRow);
+    }
+    this.drawSpread(c, i, x, centerY, w);
+    c.restore();
+    this.drawHead(c, x, w);
+    return undefined;
+  }
+
+  empty(c, i, w, h) {
+    c.fillStyle = colors.muted;
+    c.font = `13px ${colors.sans}`;
+    c.textAlign = "center";
+    c.fillText(i.session === null ? "waiting for the book…" : "the book is empty", w / 2, h / 2);
+  }
+
+  drawHead(c, x, w) {
+    c.fillStyle = colors.raised;
+    c.fillRect(0, 0, w, HEAD);
+    c.fillStyle = colors.line;
+    c.fillRect(0, HEAD - 1, w, 1);
+    c.font = `500 10.5px ${colors.sans}`;
+    c.fillStyle = colors.muted;
+    const y = HEAD / 2;
+    const sum = this.app.state.get("cumulative") ? "Σ " : "";
+    if (x.count) {
+      c.textAlign = "right";
+      c.fillText("orders", x.count + 2, y);
+      c.textAlign = "left";
+      c.fillText("orders", x.askCountX - 2, y);
+    }
+    c.textAlign = "right";
+    c.fillText(`${sum}bid`, x.priceX - 6, y);
+    c.textAlign = "center";
+    c.fillText("price", x.priceX + x.price / 2, y);
+    c.textAlign = "left";
+    c.fillText(`${sum}ask`, x.askX + 6, y);
+    if (x.profile) {
+      c.textAlign = "right";
+      c.fillText("traded", w - 6, y);
+    }
+  }
+
+  drawRow(c, i, x, row, y, w, wall, queues, lastRow) {
+    const at = this.rows.at(row);
+    const top = y + 0.5;
+    const middle = y + ROW / 2 + 0.5;
+    if (row === this.selected || row === this.hover) {
+      c.fillStyle = row === this.selected ? colors.accentSoft : colors.hover;
+      c.fillRect(0, y, w, ROW);
+    }
+    c.fillStyle = colors.raised;
+    c.fillRect(x.priceX, y, x.price, ROW);
+    c.fillStyle = colors.line;
+    c.fillRect(0, top + ROW - 1, w, 0.5);
+    if (at?.bid) this.drawWing(c, i, at, "B", x.priceX, x.wing, -1, y, middle, queues, wall);
+    if (at?.ask) this.drawWing(c, i, at, "A", x.askX, x.wing, 1, y, middle, queues, wall);
+    if (x.count && at) {
+      c.font = `11px ${colors.mono}`;
+      c.fillStyle = colors.muted;
+      c.textAlign = "right";
+      if (at.bids) c.fillText(compact(at.bids), x.count - 4, middle);
+      c.textAlign = "left";
+      if (at.asks) c.fillText(compact(at.asks), x.askCountX + 4, middle);
+    }
+    c.font = `${lastRow === row ? 700 : 500} 12px ${colors.mono}`;
+    c.textAlign = "center";
+    const best = at && ((at.bid && row === this.rows.bestBid) || (at.ask && row === this.rows.bestAsk));
+    c.fillStyle = best ? (row === this.rows.bestBid ? colors.bid : colors.ask) : at ? colors.text : colors.muted;
+    if (lastRow === row) {
+      c.fillStyle = colors.accent;
+      c.fillRect(x.priceX + 2, y + 2, x.price - 4, ROW - 3);
+      c.fillStyle = colors.onAccent;
+    }
+    c.fillText(this.priceText(row), x.priceX + x.price / 2, middle);
+    if (x.profile) this.drawTraded(c, at, x, y, middle, w);
+  }
+
+  drawWing(c, i, at, side, edge, wing, dir, y, middle, queues, wall) {
+    const bid = side === "B";
+    const size = bid ? at.bid : at.ask;
+    const shown = this.app.state.get("cumulative") ? (bid ? at.bidSum : at.askSum) : size;
+    const room = wing - 4;
+    const length = Math.max(1.5, (Math.min(shown, this.scale) / this.scale) * room);
+    const changedAt = bid ? at.bidAt : at.askAt;
+    const change = bid ? at.bidChange : at.askChange;
+    const age = wall - changedAt;
+    if (age < FLASH_MS && !reducedMotion.matches) {
+      c.globalAlpha = (1 - age / FLASH_MS) * (change > 0 ? 0.3 : 0.16);
+      c.fillStyle = change > 0 ? (bid ? colors.bid : colors.ask) : colors.text;
+      c.fillRect(dir < 0 ? edge - wing : edge, y, wing, ROW - 0.5);
+      c.globalAlpha = 1;
+    }
+    if (queues) this.drawQueue(c, i, at, side, edge, length, shown, dir, y);
+    else {
+      c.fillStyle = bid ? colors.bidSoft : colors.askSoft;
+      c.fillRect(dir < 0 ? edge - length : edge, y + 1.5, length, ROW - 3);
+      c.fillStyle = bid ? colors.bid : colors.ask;
+      c.fillRect(dir < 0 ? edge - 2 : edge, y + 1.5, 2, ROW - 3);
+    }
+    c.font = `500 12px ${colors.mono}`;
+    c.fillStyle = colors.text;
+    c.textAlign = dir < 0 ? "right" : "left";
+    const text = compact(shown);
+    const inside = edge + dir * 7;
+    if (queues) {
+      const beyond = edge + dir * (length + 5);
+      const fits = length + 10 + text.length * 7.3 < wing;
+      if (!fits) {
+        c.fillStyle = colors.panel;
+        c.globalAlpha = 0.72;
+        c.fillRect(dir < 0 ? edge - wing + 1 : edge + wing - text.length * 7.3 - 7, y + 2, text.length * 7.3 + 6, ROW - 4);
+        c.globalAlpha = 1;
+        c.fillStyle = colors.text;
+        c.textAlign = dir < 0 ? "left" : "right";
+        c.fillText(text, edge + dir * (wing - 4), middle);
+      } else c.fillText(text, beyond, middle);
+    } else c.fillText(text, inside, middle);
+  }
+
+  /** Each order a cell as wide as its share of the level; the tracked order is ringed. */
+  drawQueue(c, i, at, side, edge, length, shown, dir, y) {
+    const bid = side === "B";
+    const tracked = this.app.state.get("tracked");
+    c.fillStyle = bid ? colors.bid : colors.ask;
+    const per = length / (shown || 1);
+    let from = 0;
+    let drawn = 0;
+    let drawnTo = 0;
+    for (const price of bid ? at.bidPrices : at.askPrices) {
+      const level = i.orders.level(side, price);
+      if (!level) continue;
+      for (const order of level.values()) {
+        const width = order.size * per;
+        const x0 = from;
+        from += width;
+        if (from - drawnTo < 1.2 && order.id !== tracked) continue;
+        if (++drawn > 400) break;
+        const age = Math.max(0, i.ms - order.ms);
+        c.globalAlpha = 0.22 + 0.62 * Math.max(0, 1 - Math.log10(1 + age / 250) / 4);
+        const gap = width > 3 ? 1 : 0;
+        const x = dir < 0 ? edge - from + gap : edge + x0;
+        c.fillRect(x, y + 2, Math.max(1, from - Math.max(x0, drawnTo) - gap), ROW - 4);
+        drawnTo = from;
+        if (order.id === tracked) {
+          c.globalAlpha = 1;
+          c.strokeStyle = colors.accent;
+          c.lineWidth = 2;
+          c.strokeRect(dir < 0 ? edge - from : edge + x0, y + 2, Math.max(5, width), ROW - 4);
+        }
+      }
+    }
+    c.globalAlpha = 1;
+  }
+
+  drawTraded(c, at, x, y, middle, w) {
+    if (!at?.traded) return;
+    const room = x.profile - 6;
+    const length = (at.traded / (this.rows.mostTraded || 1)) * room;
+    const sold = (at.sold / at.traded) * length;
+    c.globalAlpha = 0.4;
+    c.fillStyle = colors.ask;
+    c.fillRect(w - 2 - sold, y + 3, sold, ROW - 6);
+    c.fillStyle = colors.bid;
+    c.fillRect(w - 2 - length, y + 3, length - sold, ROW - 6);
+    c.globalAlpha = 1;
+    c.font = `11px ${colors.mono}`;
+    c.fillStyle = colors.text;
+    c.textAlign = "right";
+    c.fillText(compact(at.traded), w - 6, middle);
+  }
+
+  drawSpread(c, i, x, centerY, w) {
+    const { bestBid, bestAsk } = this.rows;
+    if (bestBid === null || bestAsk === null) return;
+    const top = centerY - (bestAsk - this.center) * ROW + ROW / 2;
+    const bottom = centerY - (bestBid - this.center) * ROW - ROW / 2;
+    c.fillStyle = colors.lineStrong;
+    c.fillRect(0, top - 0.5, w - x.profile, 1);
+    if (bottom - top > 1) c.fillRect(0, bottom - 0.5, w - x.profile, 1);
+    if (bottom - top < ROW - 1) return;
+    const { bid, ask } = i.book;
+    const ticks = Math.abs(ask.row - bid.row);
+    c.font = `500 11px ${colors.sans}`;
+    c.fillStyle = colors.muted;
+    c.textAlign = "right";
+    const middle = (top + bottom) / 2;
+    c.fillText(`spread ${formatPrice(ask.px - bid.px, i.grid.places)}`, x.priceX - 7, middle);
+    c.textAlign = "left";
+    c.fillText(`${grouped(ticks)} ${ticks === 1 ? "tick" : "ticks"}`, x.askX + 7, middle);
+  }
+}
