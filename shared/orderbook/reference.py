@@ -26,6 +26,7 @@ from shared.records import Rows
 from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX
 
 SIDES = (SIDE_BID, SIDE_ASK)
+_PLACING = (units.ACTION_ADD, units.ACTION_MODIFY, units.ACTION_CANCEL)
 EMPTY_SIDE = (UNDEF_PX, 0, 0)
 NO_AUCTION = (0, 0, 0, *EMPTY_SIDE, *EMPTY_SIDE)  # present, price, size, first remaining bid and ask level
 
