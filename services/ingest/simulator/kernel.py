@@ -57,10 +57,10 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 BURST = 15.0  # arrivals are so much denser in a burst
 _P_TAKE = 0.046
-_P_MODIFY = 0.071
+_P_MODIFY = 0.085
 _P_ICEBERG = 0.01
 _P_GTC = 0.3
-_RECENT = 6
+_RECENT = 3
 
 
 @_inner
@@ -85,8 +85,9 @@ def stamp(s: State, b: int) -> None:
     """A packet: the venue's next sequence number, and the time it is received (never before the last one)."""
     publisher = s.books[b].publisher
     s.venues[publisher].seq += np.uint32(1)
-    wire = 80_000.0 + 60_000.0 / np.sqrt(rnd(s))
-    recv = s.g[0].now + np.uint64(wire)
+    # from the venue to the capture: an AR(1) of its logarithm around 200 us, so that neighbours are alike
+    s.g[0].delay = 0.999 * s.g[0].delay + 0.03 * normal(s)
+    recv = s.g[0].now + np.uint64(200_000.0 * np.exp(s.g[0].delay) - 2_000.0 * np.log(rnd(s)))
     s.g[0].recv = max(recv, s.g[0].recv + np.uint64(40))
 
 
@@ -391,6 +392,7 @@ def take(out: Out, n: int, s: State, b: int, side: int, size: int, limit: int, r
         if best == last:
             n = send_deferred(out, n, s, b)  # a refill has to be in the book before it trades
         last = best
+        s.books[b].last = best
         px = price_of(s, b, best)
         part = min(size, s.levels[b, other, best].size)
         size -= part
@@ -415,28 +417,52 @@ def take(out: Out, n: int, s: State, b: int, side: int, size: int, limit: int, r
 
 @_inner
 def auction_price(s: State, b: int) -> tuple[int, int]:
-    """(tick, matched size) that trades most; ties: least surplus, then the middle one.
+    """(tick, matched size) of an auction now; (0, 0): not crossed. The rule of shared/orderbook/uncross.py.
 
-    (0, 0): not crossed.
+    The most matched size; then the least surplus; then closest to the last trade, or to the middle of the marginal
+    bid and ask if there was none; then the lower.
     """
-    low, high = s.books[b].ask, s.books[b].bid
-    if low > high:
+    i, j = s.books[b].bid, s.books[b].ask
+    matched, done_bid, done_ask, low, high = 0, 0, 0, 0, 0
+    while i >= 0 and j < s.levels.shape[2] and i >= j:
+        high, low = i, j
+        step = min(s.levels[b, BID, i].size - done_bid, s.levels[b, ASK, j].size - done_ask)
+        matched, done_bid, done_ask = matched + step, done_bid + step, done_ask + step
+        if done_bid == s.levels[b, BID, i].size:
+            done_bid = 0
+            i -= 1
+            while i >= 0 and s.levels[b, BID, i].count == 0:
+                i -= 1
+        if done_ask == s.levels[b, ASK, j].size:
+            done_ask = 0
+            j += 1
+            while j < s.levels.shape[2] and s.levels[b, ASK, j].count == 0:
+                j += 1
+    if matched == 0:
         return 0, 0
-    demand = 0
-    for px in range(low, high + 1):
-        demand += s.levels[b, BID, px].size
-    supply = 0
-    best_size, best_surplus, first, last = -1, 0, low, low
-    for px in range(low, high + 1):
-        supply += s.levels[b, ASK, px].size
-        matched = min(demand, supply)
-        surplus = abs(demand - supply)
-        if matched > best_size or (matched == best_size and surplus < best_surplus):
-            best_size, best_surplus, first, last = matched, surplus, px, px
-        elif matched == best_size and surplus == best_surplus:
-            last = px
-        demand -= s.levels[b, BID, px].size
-    return (first + last) // 2, best_size
+    last = s.books[b].last
+    anchor = low + high if last < 0 else 2 * last  # twice the tick
+    best, best_surplus, best_far = low, -1, 0
+    for which in range(5):
+        px = low if which == 0 else high if which == 1 else last if which == 2 else i if which == 3 else j
+        if px < low or px > high:
+            continue
+        surplus = -done_bid if i >= px else 0
+        for tick in range(px, i + 1):
+            surplus += s.levels[b, BID, tick].size
+        if j <= px:
+            surplus += done_ask
+        for tick in range(j, px + 1):
+            surplus -= s.levels[b, ASK, tick].size
+        surplus = abs(surplus)
+        far = abs(2 * px - anchor)
+        if (
+            best_surplus < 0
+            or surplus < best_surplus
+            or (surplus == best_surplus and (far < best_far or (far == best_far and px < best)))
+        ):
+            best, best_surplus, best_far = px, surplus, far
+    return best, matched
 
 
 @_inner
@@ -449,6 +475,7 @@ def uncross(out: Out, n: int, s: State, b: int) -> int:
     if matched == 0:
         return n
     stamp(s, b)
+    s.books[b].last = tick
     px = price_of(s, b, tick)
     style = s.books[b].style
     n = emit(out, n, s, b, ACTION_TRADE, SIDE_NONE, 0, px, matched, 0)
@@ -539,13 +566,13 @@ def draw_size(s: State, style: int) -> int:
 def draw_distance(s: State) -> int:
     """Ticks behind the best price at which a new order rests."""
     u = rnd(s)
-    if u < 0.44:
+    if u < 0.52:
         return 0
-    if u < 0.70:
-        return 1 + int((u - 0.44) * (4.0 / 0.26))
-    if u < 0.78:
-        return 5 + int((u - 0.70) * (7.0 / 0.08))
-    return min(12 + int(22.0 * (rnd(s) ** -0.7 - 1.0)), 160)
+    if u < 0.68:
+        return 1 + int((u - 0.52) * (4.0 / 0.16))
+    if u < 0.72:
+        return 5 + int((u - 0.68) * (7.0 / 0.04))
+    return min(12 + int(45.0 * (rnd(s) ** -0.6 - 1.0)), 250)
 
 
 @_inner
@@ -553,10 +580,10 @@ def pick_live(s: State, b: int) -> int:
     """A resting order: often one of the newest (most orders live for milliseconds), else any."""
     live = s.books[b].live
     u = rnd(s)
-    if u < 0.42:
+    if u < 0.50:
         slot = live - 1 - int(rnd(s) * min(_RECENT, live))
-    elif u < 0.62:
-        slot = live - 1 - int(rnd(s) * min(8 * _RECENT, live))
+    elif u < 0.75:
+        slot = live - 1 - int(rnd(s) * min(10 * _RECENT, live))
     else:
         slot = int(rnd(s) * live)
     return s.live[b, slot]
@@ -575,7 +602,7 @@ def own_price(s: State, b: int, side: int) -> int:
             px = max(int(value) + 1 + int(rnd(s) * 3.0), bid + 1)
     else:
         distance = draw_distance(s)
-        inside = ask - bid > 1 and rnd(s) < 0.5
+        inside = ask - bid > 1 and rnd(s) < 0.3
         if side == BID:
             px = bid + 1 if inside else min(bid, int(value + 1.0)) - distance
         else:
@@ -589,7 +616,7 @@ def act_taker(out: Out, n: int, s: State, b: int, drift: float) -> int:
     buys = rnd(s) < 0.5 + max(-0.42, min(0.42, drift * 0.3))
     side = BID if buys else ASK
     size = draw_size(s, s.books[b].style)
-    if rnd(s) < 0.04:
+    if rnd(s) < 0.05:
         size *= 8
     depth = 0 if rnd(s) < 0.75 else 1 + int(rnd(s) * 4.0)
     width = s.levels.shape[2]
@@ -606,9 +633,9 @@ def act_modify(out: Out, n: int, s: State, b: int) -> int:
     size = order.size
     if u < 0.06 and size > 1:
         return reduce(out, n, s, b, o, 1 + int(rnd(s) * (size - 1)))
-    if u < 0.08:
+    if u < 0.065:
         return replace(out, n, s, b, o, order.px, size + draw_size(s, s.books[b].style))
-    if u > 0.84:
+    if u > 0.72:
         size = draw_size(s, s.books[b].style)
     v = rnd(s)
     ticks = 1 if v < 0.55 else 2 + int(rnd(s) * 2.0) if v < 0.62 else 5 + int(rnd(s) * 20.0)
@@ -677,6 +704,9 @@ def act(out: Out, n: int, s: State, b: int, single: bool) -> int:
         return act_modify(out, n, s, b)
     if full or rnd(s) < 0.475 * book.live / book.target:
         o = pick_live(s, b)
+        touch = rnd(s)  # the best prices are where orders go first
+        if touch < 0.16:
+            o = s.levels[b, BID, book.bid].tail if touch < 0.08 else s.levels[b, ASK, book.ask].tail
         if drift < -0.8 and rnd(s) < 0.5:  # makers pull quotes that have become too good
             o = s.levels[b, BID, book.bid].tail
         elif drift > 0.8 and rnd(s) < 0.5:
@@ -701,12 +731,12 @@ def next_gap(s: State, b: int) -> float:
         gap = middle * np.exp(1.3 * normal(s))
     else:
         # slow changes of activity: an AR(1) of its logarithm, stepped once a pause
-        s.books[b].active = np.exp(0.93 * np.log(book.active) + 0.42 * normal(s))
+        s.books[b].active = np.exp(0.93 * np.log(book.active) + 0.55 * normal(s))
         rest = (mean - 2.33 * (0.66 * short + 0.20 * middle)) / 0.14
-        gap = -np.log(rnd(s)) * max(rest, 0.2 * mean) / book.active * 1.9
+        gap = -np.log(rnd(s)) * max(rest, 0.2 * mean) / book.active / 3.06
     if s.g[0].now < book.burst_until:
         gap /= BURST
-    return gap + 200.0
+    return gap + min(5_000.0, 0.05 * mean)
 
 
 @_inner

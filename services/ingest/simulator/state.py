@@ -49,11 +49,12 @@ BOOK: np.dtype[Any] = np.dtype(
         ("live", "i4"),
         ("bids", "i4"),  # live orders of the bid side
         ("target", "i4"),
+        ("last", "i4"),  # tick of the last trade, -1 if none
         ("value", "i4"),  # index of its instrument in `values`
     ]
 )
 GLOBAL: np.dtype[Any] = np.dtype(
-    [("rng", "u8"), ("now", "u8"), ("recv", "u8"), ("free", "i8"), ("pending", "i8")]
+    [("rng", "u8"), ("now", "u8"), ("recv", "u8"), ("delay", "f8"), ("free", "i8"), ("pending", "i8")]
 )
 VENUE: np.dtype[Any] = np.dtype([("next_id", "u8"), ("seq", "u4"), ("channel", "u4")])
 PENDING: np.dtype[Any] = np.dtype(
@@ -101,7 +102,7 @@ def make_state(spec: MarketSpec) -> State:
         row["instrument"] = FIRST_INSTRUMENT_ID + index
         row["publisher"], row["style"] = publisher, style_of(publisher)
         row["mean_ns"] = 1.21e9 / (spec.rate * part)  # 1.21 messages an event, as in CLX5
-        row["active"], row["bid"], row["ask"] = 1.0, -1, width
+        row["active"], row["bid"], row["last"], row["ask"] = 1.0, -1, -1, width
         row["target"], row["value"] = spec.orders, index
     levels = np.zeros((count, 2, width), LEVEL)
     levels["head"] = levels["tail"] = NO_ORDER
