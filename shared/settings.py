@@ -130,7 +130,8 @@ def build(cls: type[S], given: Mapping[str, Any], environ: Mapping[str, str], kn
         if choices and value not in choices:
             raise UsageError(f"{name}: {value!r} is not one of {', '.join(choices)}", setting=name)
         values[name] = value
-    return cls(**values)
+    settings: S = cls(**values)
+    return settings
 
 
 def describe(settings: Any) -> str:

@@ -307,8 +307,8 @@ class Publisher:
                 pieces.append((ts_due, item))
                 continue
             run = [item]
-            while index < len(parts) and not isinstance(parts[index][1], Mapping):
-                run.append(parts[index][1])
+            while index < len(parts) and not isinstance(following := parts[index][1], Mapping):
+                run.append(following)
                 index += 1
             records = run[0] if len(run) == 1 else np.concatenate(run)
             pieces += [(ts_due, records[begin : begin + limit]) for begin in range(0, len(records), limit)]

@@ -10,6 +10,7 @@ import msgpack
 
 from shared.errors import ImageError
 from shared.orderbook.engine import NOTHING, Batch, Engine, Policy, make_engine, restore_engine
+from shared.orderbook.image import encode as encode_engine
 from shared.wire.codec import InEntry
 
 MAGIC = b"MBOS"
@@ -40,14 +41,14 @@ class ShardState:
         if entry.records is not None:
             return self.engine.apply(entry.records, entry.first, effects=effects)
         assert entry.control is not None
-        return self._control(entry.control)
+        return self._control(entry.control, entry.last)
 
-    def _control(self, control: Mapping[str, Any]) -> Batch:
+    def _control(self, control: Mapping[str, Any], ordinal: int) -> Batch:
         kind = control["type"]
         if kind == "begin":
             self.session = int(control["session"])
             policy: Policy = control.get("policy", self.engine.policy)
-            batch = self.engine.clear()
+            batch = self.engine.clear(ordinal=ordinal)
             if policy != self.engine.policy:
                 self.engine = make_engine(policy, self.kind)
             self.symbols, self.stale, self.ended, self.ordinal = {}, False, False, 1
@@ -57,14 +58,14 @@ class ShardState:
             old = self.symbols.get(instrument)
             self.symbols[instrument] = symbol
             if old is not None and old != symbol:
-                return self.engine.clear(instrument)
+                return self.engine.clear(instrument, ordinal)
         elif kind == "gap":
             self.stale = True
         elif kind == "recovered":
             self.stale = False
         elif kind == "end":
             self.ended = True
-            return self.engine.end()
+            return self.engine.end(ordinal)
         return NOTHING
 
     def image(self) -> bytes:
@@ -73,8 +74,8 @@ class ShardState:
 
     def freeze(self) -> Callable[[], bytes]:
         """A quick copy of the state; the returned function encodes it and may run in another thread."""
-        header, encode_engine = self.header(), self.engine.freeze()
-        return lambda: encode(header, encode_engine())
+        header, frozen = self.header(), self.engine.freeze()
+        return lambda: encode(header, encode_engine(frozen))
 
     def header(self) -> dict[str, Any]:
         return {
@@ -111,7 +112,9 @@ def decode(image: bytes) -> tuple[dict[str, Any], bytes]:
     if magic != MAGIC:
         raise ImageError("not a shard image")
     if version != VERSION:
-        raise ImageError(f"shard image version {version}, this program reads {VERSION}: upgrade it", version=version)
+        raise ImageError(
+            f"shard image version {version}, this program reads {VERSION}: upgrade it", version=version
+        )
     if size > MAX_HEADER_BYTES or _HEAD.size + size > len(image):
         raise ImageError("shard image is cut short")
     try:
