@@ -178,11 +178,9 @@ def up(config: UpSettings) -> int:
             )
         move_aside(config.data)
     lock = lock_data(config.data)
-    first = choose_port(config.host, config.port)
-    ports = [
-        first,
-        *(choose_port(config.host, 0 if config.port == 0 else first + i) for i in range(1, config.gateways)),
-    ]
+    ports: list[int] = []
+    for index in range(config.gateways):
+        ports.append(choose_port(config.host, config.port and config.port + index))
     embedded = None
     if config.broker == "embedded":
         embedded = EmbeddedBroker(config.data / "broker", max_memory=config.broker_memory)
