@@ -1,0 +1,303 @@
+"""Who may read what: API keys (hashed, in the broker), JWT (HS256, RS256), the login cookie; Host and Origin checks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from services.gateway.problems import Problem, forbidden, unauthorized
+from services.gateway.settings import GatewaySettings
+from shared.errors import UsageError
+
+COOKIE = "mbo_session"
+COOKIE_S = 12 * 3600
+COOKIE_SECRET_FIELD = "cookie-secret"  # noqa: S105 - the name of a field of `{mbo}:keys`, not a secret
+MAX_CREDENTIAL_CHARS = 8_192
+ANY = ("*",)
+
+
+def key_hash(key: str) -> str:
+    """How a key lies in the broker: keys are 256 random bits, so one SHA-256 is enough."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def _matches(patterns: tuple[str, ...], text: str) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller: what its credential allows, and until when."""
+
+    name: str = "anonymous"
+    auth: str = "none"  # none, key, jwt, cookie
+    key_id: str = ""  # hash of its API key, "" for others
+    symbols: tuple[str, ...] = ANY
+    channels: tuple[str, ...] = ANY
+    streams: int | None = None
+    expires_s: float | None = None  # unix time
+
+    @property
+    def scope_key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self.symbols, self.channels
+
+    @property
+    def account(self) -> str:
+        """What its limits are counted by."""
+        return self.key_id or (f"{self.auth}:{self.name}" if self.auth != "none" else "")
+
+    def allows(self, symbol: str, channel: str) -> bool:
+        """Patterns of symbols (`CL*`) and of channels; `history`, `export` and `pipeline` are channels here."""
+        return _matches(self.symbols, symbol) and _matches(self.channels, channel)
+
+    def expired(self) -> bool:
+        return self.expires_s is not None and time.time() >= self.expires_s
+
+    def expires_monotonic(self) -> float:
+        return math.inf if self.expires_s is None else time.monotonic() + self.expires_s - time.time()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address (or `localhost`) never leaves this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class KeyTable:
+    """The keys of the broker as last read."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.cookie_secret = b""
+
+    def load(self, table: Mapping[str, str]) -> set[str]:
+        """Take `{mbo}:keys`; the hashes of keys that are gone since the last time."""
+        rows = {name: json.loads(blob) for name, blob in table.items() if name != COOKIE_SECRET_FIELD}
+        gone = self.rows.keys() - rows.keys()
+        self.rows = rows
+        self.cookie_secret = table.get(COOKIE_SECRET_FIELD, "").encode()
+        return set(gone)
+
+    def find(self, hashed: str, auth: str = "key") -> Principal | None:
+        """The principal of a hash; None if unknown or expired."""
+        for known, row in self.rows.items():
+            if hmac.compare_digest(known, hashed):
+                scopes, expires = row.get("scopes") or {}, row.get("expires")
+                found = Principal(
+                    str(row.get("name", "")),
+                    auth,
+                    known,
+                    tuple(scopes.get("symbols") or ANY),
+                    tuple(scopes.get("channels") or ANY),
+                    (row.get("limits") or {}).get("streams"),
+                    float(expires) if expires else None,
+                )
+                return None if found.expired() else found
+        return None
+
+
+class Access:
+    """Turns a request into a Principal, or into a Problem."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.keys = KeyTable()
+        self.loopback = is_loopback(settings.host)
+        self._jwt_key, self._algorithm = _jwt_key(settings)
+        elsewhere = not self.loopback and not settings.insecure
+        self.required = settings.auth == "required" or elsewhere or self._jwt_key is not None
+        names = {name.lower() for name in settings.allowed_hosts}
+        self._hosts = names | (
+            {"localhost", "127.0.0.1", "[::1]", settings.host.lower()} if self.loopback else set()
+        )
+        self._check_host = self.loopback or bool(names)
+        self._origins = {origin.rstrip("/").lower() for origin in settings.cors_origins}
+
+    def check_start(self) -> None:
+        """Raises UsageError if this gateway would serve everybody on a network, or nobody at all."""
+        if self.required and not self.keys.rows and self._jwt_key is None:
+            where = "on loopback" if self.loopback else f"on {self.settings.host}"
+            raise UsageError(
+                f"refusing to serve {where} without credentials: make an API key (`mbo keys add NAME`), set "
+                "MBO_JWT_SECRET or MBO_JWT_PUBLIC_KEY_FILE, or say --insecure"
+            )
+
+    # -- Host and Origin -----------------------------------------------------------------------------------------------
+
+    def check_names(self, scope: Any) -> str | None:
+        """The request's Origin if CORS allows it, else None; Problem for a Host or Origin that is not ours.
+
+        Without this any web page could read a loopback gateway through a name of its own (DNS rebinding).
+        """
+        host: str | None = None
+        origin: str | None = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value.decode("latin-1").lower()
+            elif name == b"origin":
+                origin = value.decode("latin-1").lower()
+        bare = (host or "").rsplit(":", 1)[0] if not (host or "").endswith("]") else host or ""
+        if self._check_host and bare not in self._hosts:
+            raise Problem(
+                403,
+                "host",
+                "Wrong host",
+                "this name is not in allowed_hosts: use the gateway's own name or set MBO_ALLOWED_HOSTS",
+            )
+        if origin is None or origin == f"{scope['scheme']}://{host}":
+            return None
+        if origin in self._origins:
+            return origin
+        if self._check_host or scope["method"] not in ("GET", "HEAD"):
+            raise Problem(
+                403,
+                "origin",
+                "Wrong origin",
+                "pages of this origin may not read it: add it to MBO_CORS_ORIGINS",
+            )
+        return None
+
+    # -- credentials ---------------------------------------------------------------------------------------------------
+
+    def principal(self, scope: Any) -> Principal:
+        """Raises Problem 401 for a missing (where required), wrong or expired credential."""
+        bearer = cookie = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, rest = value.decode("latin-1").partition(" ")
+                if scheme.lower() != "bearer":
+                    raise unauthorized("use `Authorization: Bearer <API key or token>`")
+                bearer = rest.strip()
+            elif name == b"x-api-key":
+                bearer = value.decode("latin-1").strip()
+            elif name == b"cookie":
+                cookie = _cookie(value.decode("latin-1"))
+        if bearer is not None:
+            return self.check(bearer)
+        if cookie:
+            found = self._from_cookie(cookie)
+            if found is not None:
+                return found
+        if self.required:
+            raise unauthorized(
+                "a credential is needed: `Authorization: Bearer <API key or token>`, or sign in at POST /v1/login"
+            )
+        return Principal()
+
+    def check(self, credential: str) -> Principal:
+        """The principal of an API key or token; Problem 401."""
+        if not credential or len(credential) > MAX_CREDENTIAL_CHARS:
+            raise unauthorized("the credential is empty or too long")
+        if credential.count(".") == 2 and self._jwt_key is not None:
+            return self._from_token(credential)
+        found = self.keys.find(key_hash(credential))
+        if found is None:
+            raise unauthorized("the API key is unknown, revoked or expired: ask the operator for a new one")
+        return found
+
+    def _from_token(self, token: str) -> Principal:
+        settings = self.settings
+        try:
+            claims = jwt.decode(
+                token, self._jwt_key or "", algorithms=[self._algorithm], audience=settings.jwt_audience or None,
+                issuer=settings.jwt_issuer or None,
+                options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
+            )  # fmt: skip
+        except jwt.ExpiredSignatureError:
+            raise unauthorized("the token has expired: get a new one") from None
+        except (jwt.InvalidTokenError, ValueError, TypeError):
+            raise unauthorized("the token is not valid here") from None
+        return _from_claims(claims, "jwt")
+
+    def cookie(self, principal: Principal) -> tuple[str, int]:
+        """(value, seconds it lives) of the login cookie: signed; names the key (so revocation works) or the claims."""
+        life = (
+            COOKIE_S if principal.expires_s is None else min(COOKIE_S, int(principal.expires_s - time.time()))
+        )
+        claims: dict[str, Any] = {"exp": int(time.time()) + life}
+        if principal.key_id:
+            claims["key"] = principal.key_id
+        else:
+            claims |= {"sub": principal.name, "symbols": principal.symbols, "channels": principal.channels}
+        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
+        return f"{body.decode()}.{self._sign(body)}", life
+
+    def _sign(self, body: bytes) -> str:
+        if not self.keys.cookie_secret:
+            raise Problem(
+                503, "no-cookies", "Not available now", "sign-in needs the broker: try again in a moment"
+            )
+        return hmac.new(self.keys.cookie_secret, body, hashlib.sha256).hexdigest()
+
+    def _from_cookie(self, value: str) -> Principal | None:
+        body, _, signature = value.partition(".")
+        if not self.keys.cookie_secret or not hmac.compare_digest(
+            self._sign(body.encode()).encode(), signature.encode()
+        ):
+            return None
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        if claims["exp"] <= time.time():
+            return None
+        if "key" in claims:
+            return self.keys.find(claims["key"], "cookie")
+        return _from_claims(claims, "cookie")
+
+    def still_valid(self, principal: Principal) -> bool:
+        """Whether a stream of this principal may go on."""
+        return not principal.key_id or self.keys.find(principal.key_id) is not None
+
+
+def _from_claims(claims: Mapping[str, Any], auth: str) -> Principal:
+    def texts(name: str) -> tuple[str, ...]:
+        value = claims.get(name, ANY)
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise unauthorized(f"the token's {name} is not a list of text")
+        return tuple(value)
+
+    streams = claims.get("streams")
+    return Principal(
+        str(claims.get("sub", "")), auth, "", texts("symbols"), texts("channels"),
+        streams if isinstance(streams, int) else None, float(claims["exp"]),
+    )  # fmt: skip
+
+
+def _cookie(text: str) -> str | None:
+    for part in text.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return None
+
+
+def _jwt_key(settings: GatewaySettings) -> tuple[str | None, str]:
+    if settings.jwt_secret and settings.jwt_public_key_file:
+        raise UsageError("set one of MBO_JWT_SECRET (HS256) and MBO_JWT_PUBLIC_KEY_FILE (RS256)")
+    if settings.jwt_secret:
+        if len(settings.jwt_secret) < 32:
+            raise UsageError("MBO_JWT_SECRET is too short: at least 32 characters")
+        return settings.jwt_secret, "HS256"
+    if settings.jwt_public_key_file:
+        try:
+            return Path(settings.jwt_public_key_file).read_text(encoding="ascii"), "RS256"
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"JWT public key {settings.jwt_public_key_file}: {error}") from error
+    return None, "HS256"
+
+
+__all__ = ["COOKIE", "Access", "KeyTable", "Principal", "forbidden", "is_loopback", "key_hash"]

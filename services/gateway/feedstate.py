@@ -1,0 +1,340 @@
+"""Everything the gateway knows of its feeds, and how one drain's items change it. Owned by the hub's loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from services.gateway.instruments import Directory, Feed, Instrument
+from services.gateway.orders import MAX_QUEUED_RECORDS, Applied, Orders, of_instrument
+from services.gateway.shards import ShardBooks, published_bbo
+from services.gateway.topics import Topic
+from services.gateway.vector import ShardKey
+from shared import logs, metrics
+from shared.errors import Gap
+from shared.orderbook.shard import ShardState
+from shared.records import Rows
+from shared.wire.codec import InEntry, OutEntry
+
+log = logs.get("gateway")
+
+ORDERS_IDLE_S = 60.0
+Topics = Mapping[int, list[Topic]]  # of one shard, by instrument
+
+
+class Loaded(NamedTuple):
+    """A shard starts here: an image, or the beginning of its stream (None). `lost`: nothing can be loaded."""
+
+    state: ShardState | None
+    policy: str
+    lost: bool = False
+
+
+class FeedRows(NamedTuple):
+    """`{feed}:meta` and `{feed}:instruments` as the broker has them."""
+
+    feed: Feed
+    rows: Mapping[str, str]
+
+
+class Item(NamedTuple):
+    """What the reader hands over, in the order it was read."""
+
+    kind: Literal["feed", "load", "out", "in", "orders"]
+    key: ShardKey | None
+    session: int
+    value: FeedRows | Loaded | OutEntry | InEntry | ShardState
+
+    @property
+    def breaks(self) -> bool:
+        """Whether what came before must be published first: views start over here."""
+        if self.kind == "load":
+            return True
+        control = self.value.control if isinstance(self.value, OutEntry) else None
+        return control is not None and control["type"] == "begin"
+
+
+class Changed:
+    """What the hub must tell groups about, besides the dirty topics."""
+
+    def __init__(self) -> None:
+        self.reset: list[ShardKey] = []
+        self.orders_loaded: list[ShardKey] = []
+        self.appeared: list[Instrument] = []
+        self.renamed: list[Instrument] = []
+        self.bbo_rows = 0
+        self.oldest_due = 0
+
+
+class FeedState:
+    """Directory, books and orders of every feed."""
+
+    def __init__(self) -> None:
+        self.directory = Directory()
+        self.books: dict[ShardKey, ShardBooks] = {}
+        self.orders: dict[ShardKey, Orders] = {}
+        self.orders_wanted: dict[ShardKey, float] = {}  # monotonic s of the last use; the reader looks at it
+        self.orders_lost: set[ShardKey] = set()  # for the reader: what it loaded is void
+        self._held: dict[ShardKey, deque[Item]] = {}  # `:out` that waits for `:in` to arrive
+
+    def want_orders(self, key: ShardKey, now: float) -> None:
+        """Somebody needs the orders of a shard: the reader loads its image and reads `:in`."""
+        self.orders_wanted[key] = now
+
+    def unused_orders(self, now: float) -> list[ShardKey]:
+        return [key for key, at in self.orders_wanted.items() if now - at > ORDERS_IDLE_S]
+
+    def drop_orders(self, key: ShardKey) -> None:
+        """They lost their place: the reader loads them anew."""
+        self.orders.pop(key, None)
+        if key in self.books:
+            self.books[key].orders = None
+        self.orders_lost.add(key)
+
+    def forget_orders(self, key: ShardKey) -> None:
+        """Nobody needs them any more."""
+        self.orders_wanted.pop(key, None)
+        self.drop_orders(key)
+
+    def room_for_orders(self, key: ShardKey) -> bool:
+        """Whether the reader may read more of `:in` (any thread)."""
+        orders = self.orders.get(key)
+        return orders is None or orders.queued < MAX_QUEUED_RECORDS
+
+    # -- one drain ---------------------------------------------------------------------------------------------------
+
+    def take(
+        self, items: Iterable[Item], topics: Mapping[ShardKey, Topics], dirty: set[Topic], now: float
+    ) -> Changed:
+        """Apply items in order; adds topics that have something to say to `dirty`."""
+        changed = Changed()
+        moved: dict[ShardKey, None] = {}
+        for item in items:
+            value, key = item.value, item.key
+            if isinstance(value, FeedRows):
+                for instrument in self.directory.load(value.feed, value.rows):
+                    self._named(instrument, changed)
+                continue
+            assert key is not None
+            if isinstance(value, Loaded):
+                self._load(key, value, changed)
+            elif isinstance(value, ShardState):
+                self.orders[key] = Orders(value)
+                moved[key] = None
+            elif isinstance(value, InEntry):
+                if key in self.orders:
+                    self.orders[key].put(item.session, value)
+                    moved[key] = None
+            elif self._must_wait(key, item.session, value):
+                self._held.setdefault(key, deque()).append(item)
+            else:
+                self._out(key, item.session, value, topics.get(key, {}), dirty, changed, now)
+                moved[key] = None
+        for key in moved:
+            self._release(key, topics.get(key, {}), dirty, changed, now)
+            self._advance_orders(key, topics.get(key, {}), dirty, changed)
+            if not self.books[key].boundaries or self.books[key].boundaries[-1] != self.books[key].ordinal:
+                self.books[key].boundaries.append(self.books[key].ordinal)
+        return changed
+
+    def _load(self, key: ShardKey, loaded: Loaded, changed: Changed) -> None:
+        books = self.books.get(key)
+        if books is None:
+            books = self.books[key] = ShardBooks(key, loaded.policy)
+        books.gap = loaded.lost
+        if not loaded.lost:
+            books.policy = loaded.policy
+            if loaded.state is not None:
+                books.load(loaded.state)
+            else:
+                books.clear()
+                books.session = books.ordinal = 0
+            self._held.pop(key, None)
+            for instrument, publishers in books.publishers.items():
+                for publisher in publishers:
+                    self._met(key, publisher, instrument, changed)
+        changed.reset.append(key)
+
+    def _must_wait(self, key: ShardKey, session: int, entry: OutEntry) -> bool:
+        """`:out` is folded only once `:in` has come as far, where orders are served: all channels end together."""
+        orders = self.orders.get(key)
+        if orders is None or not self.books[key].orders:
+            return bool(self._held.get(key))
+        return bool(self._held.get(key)) or not orders.reaches(session, entry.last)
+
+    def _release(
+        self, key: ShardKey, topics: Topics, dirty: set[Topic], changed: Changed, now: float
+    ) -> None:
+        held = self._held.get(key)
+        while held:
+            item = held[0]
+            assert isinstance(item.value, OutEntry)
+            orders = self.orders.get(key)
+            if (
+                orders is not None
+                and self.books[key].orders
+                and not orders.reaches(item.session, item.value.last)
+            ):
+                return
+            if item.breaks and dirty:  # publish what is before it first
+                return
+            held.popleft()
+            self._out(key, item.session, item.value, topics, dirty, changed, now)
+
+    def _out(
+        self,
+        key: ShardKey,
+        session: int,
+        entry: OutEntry,
+        topics: Topics,
+        dirty: set[Topic],
+        changed: Changed,
+        now: float,
+    ) -> None:
+        books, batch = self.books[key], entry.batch
+        control = entry.control
+        if control is not None and control["type"] == "begin":
+            books.clear()
+            books.policy = control.get("policy", books.policy)
+            books.gap = False
+            changed.reset.append(key)
+        had_stale = books.stale
+        rows = (
+            published_bbo(books, batch, topics.keys())
+            if topics and (len(batch.bbo) or len(batch.auctions))
+            else []
+        )
+        fresh = books.fold(batch)
+        books.session, books.ordinal = session, entry.last
+        books.stale, books.arrived = entry.stale, now
+        books.stamps = (entry.ts_due, entry.ts_ingest, entry.ts_book)
+        if not changed.oldest_due or entry.ts_due < changed.oldest_due:
+            changed.oldest_due = entry.ts_due
+        for publisher, instrument in fresh:
+            self._met(key, publisher, instrument, changed)
+        if control is not None:
+            self._control(key, control, topics, dirty, changed)
+        if topics:
+            self._bbo(books, rows, topics, dirty, changed)
+            self._trades(batch.trades, topics, dirty)
+            self._touch(batch.touched, len(batch.auctions) > 0, topics, dirty)
+        if had_stale != books.stale:
+            self._all_dirty(books, topics.values(), dirty)
+
+    def _bbo(
+        self, books: ShardBooks, rows: list[Any], topics: Topics, dirty: set[Topic], changed: Changed
+    ) -> None:
+        for publisher, instrument, *row in rows:
+            for topic in topics[instrument]:
+                if topic.key.channel == "bbo" and topic.wants(publisher):
+                    topic.take(publisher, books.is_stale(instrument), *row)  # type: ignore[attr-defined]
+                    dirty.add(topic)
+                    changed.bbo_rows += 1
+
+    @staticmethod
+    def _trades(rows: Rows, topics: Topics, dirty: set[Topic]) -> None:
+        if not len(rows):
+            return
+        for index, instrument in enumerate(rows["instrument_id"].tolist()):
+            for topic in topics.get(instrument, ()):
+                if topic.key.channel in ("trades", "bars") and topic.wants(int(rows["publisher_id"][index])):
+                    topic.take(rows[index])  # type: ignore[attr-defined]
+                    dirty.add(topic)
+
+    @staticmethod
+    def _touch(rows: Rows, auctions: bool, topics: Topics, dirty: set[Topic]) -> None:
+        for _, _, ts_recv, instrument, publisher, _, _ in rows.tolist():
+            for topic in topics.get(instrument, ()):
+                channel = topic.key.channel
+                if channel == "book":
+                    if topic.wants(publisher):
+                        dirty.add(topic)
+                elif channel == "bars":
+                    if topic.tick(ts_recv):  # type: ignore[attr-defined]
+                        dirty.add(topic)
+                elif channel == "status":
+                    dirty.add(topic)
+
+    @staticmethod
+    def _all_dirty(books: ShardBooks, groups: Iterable[list[Topic]], dirty: set[Topic]) -> None:
+        """Staleness or status changed: every view says so."""
+        for topics in groups:
+            for topic in topics:
+                if topic.key.channel in ("book", "status"):
+                    dirty.add(topic)
+                elif topic.key.channel == "bbo":
+                    topic.restate()  # type: ignore[attr-defined]
+                    dirty.add(topic)
+
+    def _control(
+        self, key: ShardKey, control: Mapping[str, Any], topics: Topics, dirty: set[Topic], changed: Changed
+    ) -> None:
+        books, kind = self.books[key], control["type"]
+        if kind == "mapping":
+            instrument, symbol = int(control["instrument_id"]), str(control["symbol"])
+            old = books.symbols.get(instrument)
+            books.symbols[instrument] = symbol
+            if old is not None and old != symbol:
+                books.forget_instrument(instrument)
+            found = self.directory.see(key, instrument, 0, symbol)
+            if found is not None:
+                self._named(found, changed)
+            self._all_dirty(books, [topics.get(instrument, [])], dirty)
+        elif kind == "status":
+            books.status_control(control)
+            self._all_dirty(books, [topics.get(int(control["instrument_id"]), [])], dirty)
+        elif kind == "gap" and control.get("instrument_id"):
+            books.stale_instruments.add(int(control["instrument_id"]))
+            self._all_dirty(books, [topics.get(int(control["instrument_id"]), [])], dirty)
+        elif kind == "end":
+            books.ended = True
+            self._all_dirty(books, topics.values(), dirty)
+
+    def _met(self, key: ShardKey, publisher: int, instrument: int, changed: Changed) -> None:
+        symbol = self.books[key].symbols.get(instrument)
+        found = self.directory.see(key, instrument, publisher, symbol)
+        if found is not None:
+            self._named(found, changed)
+
+    def _named(self, instrument: Instrument, changed: Changed) -> None:
+        changed.appeared.append(instrument)
+        changed.renamed.append(instrument)
+
+    # -- orders ------------------------------------------------------------------------------------------------------
+
+    def _advance_orders(self, key: ShardKey, topics: Topics, dirty: set[Topic], changed: Changed) -> None:
+        orders, books = self.orders.get(key), self.books[key]
+        if orders is None:
+            return
+        try:
+            parts = orders.advance(books.session, books.ordinal)
+        except Gap as gap:
+            log.limited("orders lost their place", feed=key.feed, shard=key.shard, detail=str(gap))
+            metrics.get("mbo_gateway_reloads_total").labels(key.feed, "orders").inc()
+            self.drop_orders(key)
+            for found in topics.values():
+                for topic in found:
+                    if topic.key.channel == "mbo":
+                        topic.forget()
+            return
+        if books.orders is None:
+            if (orders.state.session, orders.state.ordinal) == (books.session, books.ordinal):
+                books.orders = orders.state
+                changed.orders_loaded.append(key)
+            return
+        if parts:
+            self._mbo(parts, topics, dirty)
+
+    @staticmethod
+    def _mbo(parts: list[Applied], topics: Topics, dirty: set[Topic]) -> None:
+        present = {int(i) for part in parts for i in np.unique(part.records["instrument_id"])}
+        for instrument in present & topics.keys():
+            for topic in topics[instrument]:
+                if topic.key.channel == "mbo" and topic.loaded:  # type: ignore[attr-defined]
+                    mine = of_instrument(parts, instrument, topic.key.publisher)
+                    if mine is not None:
+                        topic.take(*mine)  # type: ignore[attr-defined]
+                        dirty.add(topic)

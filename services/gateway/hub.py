@@ -1,0 +1,438 @@
+"""The hub: takes what the reader got, folds it, and writes each group's block once to each of its clients.
+
+Everything here runs on one event loop. The drain is adaptive: it is scheduled when something arrives, takes all that
+has accumulated, and is never on a timer; while it works the next entries pile up and share the next write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from services.gateway import close_codes, encode
+from services.gateway.clients import LAST_CHUNK, Client, Group, Transport, chunked
+from services.gateway.close_codes import Bye
+from services.gateway.feedstate import FeedState, Item
+from services.gateway.instruments import Instrument
+from services.gateway.settings import GatewaySettings
+from services.gateway.subscription import Subscription
+from services.gateway.topics import KINDS, MboTopic, Topic, TopicKey
+from services.gateway.vector import ShardKey
+from shared import logs, metrics
+
+log = logs.get("gateway")
+
+TOPIC_IDLE_S = 30.0  # an unused topic is kept this long, so that who reconnects finds its ring
+HOUSEKEEPING_S = 0.05
+CONFLATE_BBO_ROWS = (
+    5_000  # in one drain: the gateway itself is behind, so only the newest of each topic is sent
+)
+BAR_INTERVAL_S = 0.25
+CLOSE_WITHIN_S = 5.0  # after bye, for a peer that does not read
+
+
+class Hub:
+    """Topics, groups and clients of one gateway process."""
+
+    def __init__(self, settings: GatewaySettings, name: str) -> None:
+        self.settings, self.name = settings, name
+        self.state = FeedState()
+        self.topics: dict[TopicKey, Topic] = {}
+        self.groups: dict[Any, Group] = {}
+        self.clients: dict[Client, None] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.inbox: deque[Item] = deque()
+        self.room: Callable[[int], None] = lambda items: (
+            None
+        )  # tells the reader that so many items were taken
+        self.accepting = False
+        self.draining = False
+        self._scheduled = False
+        self._by_instrument: dict[ShardKey, dict[int, list[Topic]]] = {}
+        self._later: set[Topic] = set()  # dirty topics that wait for their interval
+        self._lagging: dict[Client, None] = {}
+        self._closing: deque[tuple[float, Transport]] = deque()  # said bye, not all of it is read yet
+        self._last_beat = 0.0
+        self._m_events = metrics.get("mbo_gateway_writes_total")
+        self._m_bytes = metrics.get("mbo_gateway_sent_bytes_total")
+        self._m_drain = metrics.get("mbo_gateway_drain_seconds")
+        self._m_latency = metrics.get("mbo_gateway_latency_seconds")
+        self._m_clients = metrics.get("mbo_gateway_clients")
+
+    # -- from the reader's thread ------------------------------------------------------------------------------------
+
+    def post(self, items: list[Item]) -> None:
+        """Hand over what was read; any thread."""
+        self.inbox.extend(items)
+        if not self._scheduled and self.loop is not None:
+            self._scheduled = True
+            self.loop.call_soon_threadsafe(self.drain)
+
+    # -- the drain ---------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Fold all that has arrived and write it out."""
+        self._scheduled = False
+        if not self.inbox:
+            return
+        started = time.perf_counter()
+        items = [self.inbox.popleft() for _ in range(len(self.inbox))]
+        oldest_due = 0
+        segment: list[Item] = []
+        for item in items:
+            if item.breaks and segment:
+                oldest_due = self._fold(segment) or oldest_due
+                segment = []
+            segment.append(item)
+            if item.breaks:
+                self._fold(segment)
+                segment = []
+        if segment:
+            oldest_due = self._fold(segment) or oldest_due
+        self.room(len(items))
+        self._m_drain.observe(time.perf_counter() - started)
+        if oldest_due:
+            self._m_latency.observe(max(0.0, (time.time_ns() - oldest_due) / 1e9))
+
+    def _fold(self, items: list[Item]) -> int:
+        """Apply items and publish what they changed; ts_due of the oldest entry among them, 0 for none."""
+        now_ns, now = time.time_ns(), time.monotonic()
+        dirty: set[Topic] = set()
+        changed = self.state.take(items, self._by_instrument, dirty, now)
+        for key in changed.reset:
+            self._reset(key, now_ns)
+        for key in changed.orders_loaded:
+            self._orders_loaded(key, now_ns, dirty)
+        for instrument in changed.appeared:
+            self._appeared(instrument, now_ns)
+        for instrument in changed.renamed:
+            self._renamed(instrument)
+        self._publish(dirty, now, now_ns, changed.bbo_rows > CONFLATE_BBO_ROWS)
+        return changed.oldest_due
+
+    def _publish(self, dirty: set[Topic], now: float, now_ns: int, conflate: bool = False) -> None:
+        chunks: dict[Group, list[bytes]] = {}
+        for group in [g for g in self.groups.values() if g.prefix]:
+            chunks[group] = group.prefix
+            group.prefix = []
+        for topic in dirty:
+            interval = topic.key.interval_ms / 1000 or (
+                BAR_INTERVAL_S if topic.key.channel == "bars" else 0.0
+            )
+            if interval and now < topic.due:
+                self._later.add(topic)
+                continue
+            topic.due = now + interval
+            if conflate and hasattr(topic, "conflate"):
+                topic.conflate()
+            blob = topic.emit(now_ns)
+            if blob:
+                for group in topic.groups:
+                    chunks.setdefault(group, []).append(blob)
+        for group, parts in chunks.items():
+            if group.clients:
+                parts.append(group.id_block())
+                self._write(group, group.frame(b"".join(parts)), now)
+                group.sent = group.position()
+
+    def _write(self, group: Group, frame: bytes, now: float) -> None:
+        group.last_write = now
+        budget = self.settings.client_budget_bytes
+        sent = 0
+        gone = None
+        for client in group.clients:
+            if client.lag is not None:
+                continue
+            if not client.ready:
+                client.pending.append(frame)
+                continue
+            transport = client.transport
+            if transport.is_closing():
+                gone = [*(gone or ()), client]
+            elif transport.get_write_buffer_size() > budget:
+                self._fall_behind(client, group, now)
+            else:
+                transport.write(frame)
+                sent += 1
+        self._m_events.inc(sent)
+        self._m_bytes.inc(sent * len(frame))
+        for client in gone or ():
+            self.remove(client)
+
+    # -- slow clients ------------------------------------------------------------------------------------------------
+
+    def _fall_behind(self, client: Client, group: Group, now: float) -> None:
+        """The client has not read its budget: remember where it stands (before this write) and drop what comes."""
+        client.lag = dict(group.sent)
+        client.lag_since = now
+        self._lagging[client] = None
+        metrics.get("mbo_gateway_lags_total").inc()
+
+    def _catch_up(self, now: float) -> None:
+        """Lagging clients whose buffer has drained go on: lossless channels from the ring, others from new state."""
+        low = self.settings.client_budget_bytes // 4
+        now_ns = time.time_ns()
+        for client in list(self._lagging):
+            group = client.group
+            if client.closed or group is None or client.transport.is_closing():
+                self._lagging.pop(client, None)
+                self.remove(client)
+            elif client.transport.get_write_buffer_size() > low:
+                if now - client.lag_since > self.settings.slow_after_s:
+                    self.close(client, close_codes.SLOW)
+            else:
+                assert client.lag is not None
+                parts = []
+                for topic in group.topics:
+                    stood = client.lag.get(topic.key.shard)
+                    if not topic.lossless:
+                        parts.append(topic.snapshot(now_ns))
+                        continue
+                    found = (
+                        topic.after(stood.ordinal) if stood and stood.session == topic.books.session else None
+                    )
+                    if found is None:
+                        self.close(client, close_codes.SLOW)
+                        break
+                    parts.append(found[1])
+                else:
+                    self._lagging.pop(client)
+                    client.lag = None
+                    client.transport.write(group.private(b"".join((*parts, group.id_block()))))
+
+    # -- joining and leaving -----------------------------------------------------------------------------------------
+
+    def topic(self, key: TopicKey, instrument: Instrument) -> Topic:
+        """The topic of a key, made if nobody has it yet."""
+        topic = self.topics.get(key)
+        if topic is None:
+            books = self.state.books[key.shard]
+            topic = KINDS[key.channel](key, books, instrument.symbol, instrument.dataset)
+            topic.idle_since = time.monotonic()
+            self.topics[key] = topic
+            self._by_instrument.setdefault(key.shard, {}).setdefault(key.instrument_id, []).append(topic)
+            if key.channel == "mbo":
+                self.state.want_orders(key.shard, time.monotonic())
+        return topic
+
+    def join(self, client: Client, subscription: Subscription, instruments: list[Instrument]) -> Group:
+        """Put a client into its group; nothing is written yet."""
+        principal = client.principal
+        name = (subscription, principal.scope_key)
+        group = self.groups.get(name)
+        if group is None:
+            group = self.groups[name] = Group(name, subscription, principal.allows)
+            group.last_write = time.monotonic()
+        for instrument in instruments:
+            self._add_views(group, instrument)
+        client.group = group
+        group.clients[client] = None
+        self.clients[client] = None
+        self._m_clients.set(len(self.clients))
+        return group
+
+    def _add_views(self, group: Group, instrument: Instrument) -> list[Topic]:
+        if instrument.key not in self.state.books:
+            return []
+        keys = group.subscription.keys(instrument)
+        return group.add(self.topic(key, instrument) for key in keys)
+
+    def remove(self, client: Client) -> None:
+        """Forget a client; safe to call twice."""
+        client.closed = True
+        if self.clients.pop(client, 0) is not None:
+            return
+        self._lagging.pop(client, None)
+        self._m_clients.set(len(self.clients))
+        client.lease.release()
+        group = client.group
+        if group is not None:
+            group.clients.pop(client, None)
+            if not group.clients:
+                self.groups.pop(group.name, None)
+                group.leave()
+                now = time.monotonic()
+                for topic in group.topics:
+                    topic.idle_since = now
+
+    def close(self, client: Client, bye: Bye) -> None:
+        """Say `bye` and end the stream."""
+        if client.closed:
+            return
+        metrics.get("mbo_gateway_byes_total").labels(bye.reason).inc()
+        blob = bye_block(bye)
+        transport = client.transport
+        if not transport.is_closing():
+            group = client.group
+            framed = group.private(blob) if group is not None else chunked(blob)
+            transport.write(framed + LAST_CHUNK)
+            transport.close()
+            if transport.get_write_buffer_size():
+                self._closing.append((time.monotonic() + CLOSE_WITHIN_S, transport))
+        self.remove(client)
+
+    # -- what changes for groups -------------------------------------------------------------------------------------
+
+    def hello(self, group: Group, views: list[dict[str, Any]], expires_ns: int | None, now_ns: int) -> bytes:
+        body = {
+            "protocol": 1,
+            "gateway": self.name,
+            "ts_gateway": str(now_ns),
+            "heartbeat_ms": round(self.settings.heartbeat_s * 1000),
+            "expires": str(expires_ns) if expires_ns else None,
+            "encoding": "columns" if group.subscription.columns else "rows",
+            "views": views,
+        }
+        return encode.event("hello", body)
+
+    def _reset(self, key: ShardKey, now_ns: int) -> None:
+        """A session began or the shard was reloaded: every view of it starts over, unasked."""
+        touched: dict[Group, list[Topic]] = {}
+        for topics in self._by_instrument.get(key, {}).values():
+            for topic in topics:
+                topic.books = self.state.books[key]
+                topic.reset()
+                if topic.key.channel == "mbo":
+                    self.state.want_orders(key, time.monotonic())
+                for group in topic.groups:
+                    touched.setdefault(group, []).append(topic)
+        for group, views in touched.items():
+            rows = [topic.announce(False, topic.q) for topic in views]
+            group.prefix.append(self.hello(group, rows, None, now_ns))
+            group.prefix.extend(topic.snapshot(now_ns) for topic in views)
+
+    def _orders_loaded(self, key: ShardKey, now_ns: int, dirty: set[Topic]) -> None:
+        """The engine of a shard has reached the levels: waiting `mbo` views start from a snapshot."""
+        for topics in self._by_instrument.get(key, {}).values():
+            for topic in topics:
+                if isinstance(topic, MboTopic) and not topic.loaded:
+                    topic.reset()
+                    topic.loaded = True
+                    dirty.discard(topic)
+                    for group in topic.groups:
+                        group.prefix.append(topic.snapshot(now_ns))
+
+    def _appeared(self, instrument: Instrument, now_ns: int) -> None:
+        """A new instrument joins the groups of ALL_SYMBOLS."""
+        for group in list(self.groups.values()):
+            subscription = group.subscription
+            if not subscription.is_all or not wanted_by(subscription, instrument):
+                continue
+            if not all(group.allowed(instrument.symbol, channel) for channel in subscription.channels):
+                continue
+            fresh = self._add_views(group, instrument)
+            if fresh and group.clients:
+                rows = [topic.announce(False, topic.q) for topic in fresh]
+                group.prefix.append(self.hello(group, rows, None, now_ns))
+                group.prefix.extend(topic.snapshot(now_ns) for topic in fresh)
+
+    def _renamed(self, instrument: Instrument) -> None:
+        """An id has another symbol now: who asked by symbol must ask again."""
+        topics = self._by_instrument.get(instrument.key, {}).get(instrument.instrument_id, [])
+        for topic in list(topics):
+            if topic.symbol != instrument.symbol:
+                for group in list(topic.groups):
+                    for client in list(group.clients):
+                        self.close(client, close_codes.REMAPPED)
+                self._drop(topic)
+
+    def _drop(self, topic: Topic) -> None:
+        for group in list(topic.groups):
+            group.topics.remove(topic)
+        self.topics.pop(topic.key, None)
+        self._later.discard(topic)
+        by_id = self._by_instrument[topic.key.shard]
+        by_id[topic.key.instrument_id].remove(topic)
+        if not by_id[topic.key.instrument_id]:
+            del by_id[topic.key.instrument_id]
+
+    # -- housekeeping ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Heartbeats, intervals, lagging clients, maximum age: until cancelled."""
+        self.loop = asyncio.get_running_loop()
+        if self.inbox:
+            self.drain()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            now = time.monotonic()
+            due = {topic for topic in self._later if now >= topic.due}
+            if due:
+                self._later -= due
+                self._publish(due, now, time.time_ns())
+            if self._lagging:
+                self._catch_up(now)
+            if now - self._last_beat >= 1.0:
+                self._last_beat = now
+                self._each_second(now)
+
+    def _each_second(self, now: float) -> None:
+        while self._closing and self._closing[0][0] <= now:
+            self._closing.popleft()[1].abort()
+        for group in list(self.groups.values()):
+            if now - group.last_write >= self.settings.heartbeat_s:
+                self._write(group, group.frame(self.heartbeat(group, now)), now)
+        for client in [c for c in self.clients if now >= c.expires]:
+            expired = client.principal.expired()
+            self.close(client, close_codes.EXPIRED if expired else close_codes.MAX_AGE)
+        for topic in [t for t in self.topics.values() if not t.groups and now - t.idle_since > TOPIC_IDLE_S]:
+            self._drop(topic)
+        for key in self.state.unused_orders(now):
+            if any(t.key.channel == "mbo" and t.key.shard == key for t in self.topics.values()):
+                self.state.want_orders(key, now)
+            else:
+                self.state.forget_orders(key)
+
+    def heartbeat(self, group: Group, now: float) -> bytes:
+        feeds: dict[str, dict[str, Any]] = {}
+        for topic in group.topics:
+            books = topic.books
+            feed = self.state.directory.feeds[topic.key.shard.feed]
+            age = round((now - books.arrived) * 1000) if books.arrived else None
+            row = feeds.setdefault(
+                feed.name,
+                {
+                    "feed": feed.name,
+                    "session": books.session,
+                    "state": "ended" if books.ended else "open",
+                    "age_ms": age,
+                    "stale": False,
+                },
+            )
+            row["stale"] = row["stale"] or books.stale or books.gap
+            if age is not None:
+                row["age_ms"] = age if row["age_ms"] is None else min(age, row["age_ms"])
+        return encode.event("heartbeat", {"ts_gateway": str(time.time_ns()), "feeds": list(feeds.values())})
+
+    async def goodbye(self, bye: Bye, spread_s: float) -> None:
+        """Close all streams, spread evenly over `spread_s`; returns when all are gone."""
+        self.accepting, self.draining = False, True
+        clients = list(self.clients)
+        for index, client in enumerate(clients):
+            self.close(client, bye)
+            if spread_s and index % 50 == 49:
+                await asyncio.sleep(spread_s * 50 / len(clients))
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline and any(
+            c.transport.get_write_buffer_size() for c in clients if not c.transport.is_closing()
+        ):
+            await asyncio.sleep(0.01)
+
+
+def bye_block(bye: Bye) -> bytes:
+    """`bye`, preceded by the `retry:` that EventSource obeys."""
+    retry = close_codes.retry_ms(bye)
+    block = encode.event("bye", {"reason": bye.reason, "detail": bye.detail, "retry_ms": retry})
+    return (b"retry: %d\n\n" % retry if retry is not None else b"") + block
+
+
+def wanted_by(subscription: Subscription, instrument: Instrument) -> bool:
+    """Whether an ALL_SYMBOLS of the subscription covers the instrument."""
+    for text in subscription.symbols:
+        dataset, colon, _ = text.rpartition(":")
+        if not colon or dataset.lower() in (instrument.dataset.lower(), instrument.feed):
+            return True
+    return False

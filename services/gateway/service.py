@@ -1,0 +1,181 @@
+"""The gateway's service: the reader runs in the main thread, HTTP and the hub in another."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from services.gateway import close_codes
+from services.gateway.app import App
+from services.gateway.auth import Access
+from services.gateway.context import Context
+from services.gateway.http import Http
+from services.gateway.hub import Hub
+from services.gateway.keyring import Keyring
+from services.gateway.limits import Limits
+from services.gateway.pipeline import Pipeline
+from services.gateway.reader import Reader
+from services.gateway.recall import Recaller
+from services.gateway.resume import Resumer
+from services.gateway.settings import GatewaySettings
+from services.gateway.sse import StreamEndpoint
+from shared import logs, metrics, runner, settings
+from shared.broker import Broker
+from shared.errors import MboError
+
+log = logs.get("gateway")
+
+SWITCH_S = 0.0005  # the reader must not hold the interpreter for 5 ms while clients wait
+DRAIN_WITHIN_S = 20.0
+
+
+class GatewayService:
+    """See shared.runner.Service."""
+
+    role = "gateway"
+
+    def __init__(self, config: GatewaySettings) -> None:
+        self.config = config
+        self.name = f"gw-{secrets.token_hex(3)}"
+        self.hub = Hub(config, self.name)
+        self.access = Access(config)
+        self.limits = Limits(config)
+        self.keyring = Keyring(self._connect, self.access, self.hub)
+        self.reader = Reader(self._connect(), config, self.hub.state, self.hub.post)
+        self.hub.room = self.reader.taken
+        self.resumer = Resumer(self._connect, config, self.hub.state)
+        self.recaller = Recaller(config, self.limits)
+        self.context = Context(
+            config,
+            self.hub,
+            self.access,
+            self.limits,
+            Pipeline(self._connect, self.hub.state, self.name),
+            self.recaller,
+            self._connect,
+        )
+        endpoint = StreamEndpoint(self.hub, self.access, self.limits, self.resumer)
+        self.http = Http(config, App(self.context, endpoint), self._tasks)
+        self.admin_routes = {"/drain": self.drained}
+        self._started = False
+        self._ended = False
+        self._measured = 0.0
+
+    def _connect(self) -> Broker:
+        return Broker(
+            self.config.broker, self.config.prefix, name="gateway", password=runner.password(self.config)
+        )
+
+    def _tasks(self) -> list[Coroutine[Any, Any, None]]:
+        return [self.hub.run(), self.keyring.run(), self.recaller.run(self.context)]
+
+    # -- shared.runner.Service -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if not self._started:
+            sys.setswitchinterval(SWITCH_S)
+            self.keyring.refresh()
+            self.access.check_start()
+            self.http.start()
+            self._started = True
+            log.info("serving", address=self.http.address)
+        self.reader.start()
+        self.hub.accepting = not self.hub.draining
+
+    def step(self) -> bool:
+        self.reader.step()
+        if self.http.failure is not None:
+            raise MboError(f"the HTTP side failed: {type(self.http.failure).__name__}: {self.http.failure}")
+        now = time.monotonic()
+        if now - self._measured >= 1.0:
+            self._measured = now
+            self._measure(now)
+        return not self._ended
+
+    def _measure(self, now: float) -> None:
+        ages: dict[str, float] = {}
+        stale: dict[str, int] = {}
+        for key, books in list(self.hub.state.books.items()):
+            ages[key.feed] = min(ages.get(key.feed, now), now - books.arrived)
+            stale[key.feed] = stale.get(key.feed, 0) + (books.stale or books.gap)
+        for feed, age in ages.items():
+            metrics.get("mbo_gateway_data_age_seconds").labels(feed).set(age)
+            metrics.get("mbo_gateway_stale_shards").labels(feed).set(stale[feed])
+        metrics.get("mbo_gateway_topics").set(len(self.hub.topics))
+
+    def facts(self) -> dict[str, Any]:
+        books = dict(self.hub.state.books)
+        arrived = max((each.arrived for each in books.values()), default=0.0)
+        stale = [f"{key.feed}:{key.shard:02d}" for key, each in books.items() if each.stale or each.gap]
+        return {
+            "address": self.http.address, "clients": len(self.hub.clients),
+            "data_age_ms": round((time.monotonic() - arrived) * 1000) if arrived else None,
+            "lag": sum(self.reader.lag.values()), "stale_shards": stale, "feeds": sorted(self.reader.feeds),
+        }  # fmt: skip
+
+    def reset(self) -> None:
+        """The broker was lost: what is folded stays, `start` goes on from there."""
+        self.reader.broker.close()
+
+    def drain(self) -> None:
+        """Say goodbye, spread over `drain_spread_s`; `ended` if every feed has ended, else `drain`."""
+        ended = bool(self.reader.feeds) and self._all_ended()
+        bye = close_codes.ENDED if ended else close_codes.DRAIN
+        spread = 0.0 if ended else self.config.drain_spread_s
+        try:
+            self.http.submit(self.hub.goodbye(bye, spread), spread + 5.0)
+        except (TimeoutError, AssertionError) as error:
+            log.warning("drain not complete", detail=str(error))
+
+    def close(self) -> None:
+        self.http.stop()
+        self.recaller.close()
+        self.resumer.close()
+        self.keyring.close()
+        self.context.pipeline.close()
+        self.reader.broker.close()
+
+    # -- the launcher's drain ------------------------------------------------------------------------------------------
+
+    def _all_ended(self) -> bool:
+        return all(books.ended for books in list(self.hub.state.books.values()))
+
+    def _caught_up(self) -> bool:
+        """Everything committed is read, folded and written."""
+        books = self.hub.state.books
+        folded = all(
+            key in books and books[key].ordinal == at[1] for key, at in list(self.reader.out.items())
+        )
+        return folded and self._all_ended() and not any(list(self.reader.lag.values())) and not self.hub.inbox
+
+    def drained(self) -> tuple[int, dict[str, Any]]:
+        """`POST /drain` on the admin port: once everything is folded and sent, `bye: ended`; the process then ends."""
+        deadline, before = time.monotonic() + DRAIN_WITHIN_S, self.reader.measures
+        self.reader.hurry()
+        while time.monotonic() < deadline and not (self.reader.measures > before and self._caught_up()):
+            time.sleep(0.02)
+            if self.reader.measures > before:
+                self.reader.hurry()
+        ended = self._all_ended()
+        clients = len(self.hub.clients)
+        self.http.submit(self.hub.goodbye(close_codes.ENDED if ended else close_codes.DRAIN, 0.0), 10.0)
+        self._ended = True
+        return (200 if ended else 503), {"ended": ended, "clients": clients}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`mbo gateway`."""
+    config, flags = settings.load(
+        GatewaySettings,
+        sys.argv[1:] if argv is None else argv,
+        os.environ,
+        prog="mbo gateway",
+        description="Serve live and recorded books, trades and order flow over Server-Sent Events, REST and a page.",
+    )
+    if flags.check:
+        return runner.check(config)
+    return runner.run(GatewayService, config)
