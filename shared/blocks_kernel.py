@@ -25,6 +25,7 @@ MBO_COLUMNS = 10
 BBO_COLUMNS = 11
 UNDEF = np.int64(2**63 - 1)
 LOW63 = np.int64(2**63 - 1)
+_ZERO: Any = np.int64(0)
 
 # Columns of an MBO block. The first three are in stream order, the others in group order (instrument by instrument).
 GROUP, RECV, SEQ, LATENCY, IN_DELTA, ORDER, PRICE, SIZE, CODE, META = range(10)
@@ -35,24 +36,24 @@ B_GROUP, B_ORDINAL, B_RECV, B_LATENCY, B_META, B_BID, B_ASK, B_BID_SZ, B_ASK_SZ,
 
 
 @njit(cache=True, error_model="numpy")
-def _zig(x):
+def _zig(x: Any) -> Any:
     return (x << 1) ^ (x >> 63)
 
 
 @njit(cache=True, error_model="numpy")
-def _zag(u):
+def _zag(u: Any) -> Any:
     return ((u >> 1) & LOW63) ^ -(u & 1)
 
 
 @njit(cache=True, error_model="numpy")
-def _gcd(a, b):
+def _gcd(a: Any, b: Any) -> Any:
     while b:
         a, b = b, a % b
     return a
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def group_rows(instrument, groups, ids, counts, perm):
+def group_rows(instrument: Any, groups: Any, ids: Any, counts: Any, perm: Any) -> Any:
     """Counting sort by instrument, stable, groups numbered by first appearance.
 
     Fills groups (group of each row), ids and counts (by group), perm (row of each place in group order). Returns the
@@ -100,7 +101,9 @@ def group_rows(instrument, groups, ids, counts, perm):
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def encode_mbo(rows, ordinals, cols, ids, counts, perm, base, codes, missing):
+def encode_mbo(
+    rows: Any, ordinals: Any, cols: Any, ids: Any, counts: Any, perm: Any, base: Any, codes: Any, missing: Any
+) -> Any:
     """Columns of `rows` (MBO_SIGNED) with their ordinals; the header values go to `base`.
 
     base: [ts_recv, order_id, price, price unit (0: raw prices), meta, channel count, number of codes (0: raw codes),
@@ -149,7 +152,7 @@ def encode_mbo(rows, ordinals, cols, ids, counts, perm, base, codes, missing):
             break
     base[1] = order
     base[2] = price
-    unit = np.int64(0)
+    unit: Any = np.int64(0)
     raw = False
     r = rows[0]
     meta = (np.int64(r["length"]) | np.int64(r["rtype"]) << 8 | np.int64(r["publisher_id"]) << 16
@@ -221,7 +224,7 @@ def encode_mbo(rows, ordinals, cols, ids, counts, perm, base, codes, missing):
 
     if known > 256:  # more than a byte can name: made records only
         known = 0
-        w8 = 0
+        w8 = _ZERO
         for p in range(n):
             r = rows[perm[p]]
             code = np.int64(r["action"]) << 16 | np.int64(r["side"]) << 8 | np.int64(r["flags"])
@@ -241,7 +244,7 @@ def encode_mbo(rows, ordinals, cols, ids, counts, perm, base, codes, missing):
         unit = max(unit, 1)
         for p in range(n):
             d = cols[PRICE, p]
-            value = np.int64(0) if d == UNDEF else _zig(d // unit if d else d) + 1
+            value = _ZERO if d == UNDEF else _zig(d // unit if d else d) + 1
             cols[PRICE, p] = value
             w6 |= value
     base[3] = unit
@@ -250,7 +253,18 @@ def encode_mbo(rows, ordinals, cols, ids, counts, perm, base, codes, missing):
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def decode_mbo(cols, ids, counts, base, codes, missing, first, only, rows, ordinals):
+def decode_mbo(
+    cols: Any,
+    ids: Any,
+    counts: Any,
+    base: Any,
+    codes: Any,
+    missing: Any,
+    first: Any,
+    only: Any,
+    rows: Any,
+    ordinals: Any,
+) -> Any:
     """Rows (MBO_SIGNED) and ordinals back from columns: all in stream order, or those of instrument `only` (≥ 0).
 
     Returns the number of rows written.
@@ -322,7 +336,7 @@ def decode_mbo(cols, ids, counts, base, codes, missing, first, only, rows, ordin
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def encode_bbo(rows, cols, ids, counts, perm, base):
+def encode_bbo(rows: Any, cols: Any, ids: Any, counts: Any, perm: Any, base: Any) -> Any:
     """Columns of BBO rows (BBO_SIGNED). base: [ordinal, ts_recv, price unit (0: raw prices), groups]."""
     n = len(rows)
     found = group_rows(rows["instrument_id"], cols[B_GROUP], ids, counts, perm)
@@ -343,7 +357,7 @@ def encode_bbo(rows, cols, ids, counts, perm, base):
         cols[B_RECV, i] = value
         widths[B_RECV] |= value
         widths[B_GROUP] |= cols[B_GROUP, i]
-    unit = np.int64(0)
+    unit: Any = np.int64(0)
     raw = False
     bid = np.int64(0)
     ask = np.int64(0)
@@ -385,7 +399,7 @@ def encode_bbo(rows, cols, ids, counts, perm, base):
         value = np.int64(r["ask_ct"])
         cols[B_ASK_CT, p] = value
         widths[B_ASK_CT] |= value
-    unit = np.int64(0) if raw else max(unit, 1)
+    unit = _ZERO if raw else max(unit, 1)
     base[2] = unit
     for p in range(n):
         if raw:
@@ -393,16 +407,16 @@ def encode_bbo(rows, cols, ids, counts, perm, base):
             cols[B_ASK, p] = rows[perm[p]]["ask_px"]
         else:
             d = cols[B_BID, p]
-            cols[B_BID, p] = np.int64(0) if d == UNDEF else _zig(d // unit if d else d) + 1
+            cols[B_BID, p] = _ZERO if d == UNDEF else _zig(d // unit if d else d) + 1
             d = cols[B_ASK, p]
-            cols[B_ASK, p] = np.int64(0) if d == UNDEF else _zig(d // unit if d else d) + 1
+            cols[B_ASK, p] = _ZERO if d == UNDEF else _zig(d // unit if d else d) + 1
         widths[B_BID] |= cols[B_BID, p]
         widths[B_ASK] |= cols[B_ASK, p]
     return widths
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def decode_bbo(cols, ids, counts, base, only, rows):
+def decode_bbo(cols: Any, ids: Any, counts: Any, base: Any, only: Any, rows: Any) -> Any:
     """BBO rows (BBO_SIGNED) back: all in stream order, or those of instrument `only` (≥ 0); returns how many."""
     n = cols.shape[1]
     place = np.empty(len(ids), np.int64)
@@ -457,7 +471,7 @@ def decode_bbo(cols, ids, counts, base, only, rows):
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def split(column, width, planes):
+def split(column: Any, width: Any, planes: Any) -> Any:
     """The `width` low bytes of a column as planes (width, n): plane k holds byte k of every value."""
     n = len(column)
     for k in range(width):
@@ -467,7 +481,7 @@ def split(column, width, planes):
 
 
 @njit(cache=True, error_model="numpy", boundscheck=False)
-def join(planes, width, column):
+def join(planes: Any, width: Any, column: Any) -> Any:
     """A column back from its byte planes; no plane: zeros."""
     n = len(column)
     if width == 0:

@@ -102,7 +102,7 @@ class History:
         return [from_json(SessionInfo, {**row, "feed": feed}) for row in self._sessions(feed)]
 
     def pick(self, feed: str, session: int | None = None, at: int | None = None) -> SessionInfo:
-        """The newest run with that session number; else the newest that covers `at`, else the newest begun before it."""
+        """The newest run with that number; else the newest that covers `at`, else the newest begun before it."""
         runs = self.sessions(feed)
         if session is not None:
             runs = [run for run in runs if run.session == session]

@@ -1,4 +1,4 @@
-"""The history API's client: sync, standard library, safe to use from many threads. The API: services/persist/README.md."""
+"""The history API's client: sync, standard library, safe in many threads. The API: services/persist/README.md."""
 
 from __future__ import annotations
 
@@ -116,14 +116,15 @@ class RemoteHistory(History):
         return json.loads(self._bytes(path, **parameters)[1])
 
     def _frames(self, path: str, **parameters: Any) -> Iterator[bytes]:
-        connection, response = self._open(path, **parameters)
+        opened, response = self._open(path, **parameters)
+        connection: http.client.HTTPConnection | None = opened
         try:
             while True:
                 (size,) = _LENGTH.unpack(self._exactly(response, _LENGTH.size))
                 if size == 0:
                     response.read()
-                    self._keep(connection, response)
                     connection = None
+                    self._keep(opened, response)
                     return
                 if size > MAX_FRAME_BYTES:
                     raise HistoryError(f"history reader sent a frame of {size} bytes")

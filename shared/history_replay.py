@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 class Replay:
-    """`states`: every shard just before the first step. Iterating gives steps in order of ts; apply them to `states`."""
+    """`states`: every shard just before the first step. Iterating gives steps by ts; apply them to `states`."""
 
     def __init__(self, states: dict[int, ShardState], steps: Iterator[Step]) -> None:
         self.states = states
@@ -66,11 +66,7 @@ def _steps(entries: Iterator[InEntry], shard: int, quantum_ns: int, ts: int) -> 
         if entry.records is None:
             yield Step(ts, shard, entry)
             continue
-        recv = (
-            entry.records["ts_recv"].view()
-            if entry.records["ts_recv"].flags.c_contiguous
-            else entry.records["ts_recv"]
-        )
+        recv = entry.records["ts_recv"]
         known = np.where(recv == np.uint64(2**64 - 1), np.uint64(0), recv)
         known[0] = max(int(known[0]), ts)
         times = np.maximum.accumulate(known)

@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 
 @njit(cache=True, boundscheck=False)
-def _span(rows, run, out):
+def _span(rows: Any, run: Any, out: Any) -> Any:
     recv_min = np.int64(UNDEF)
     recv_max = np.int64(0)
     event_min = np.int64(UNDEF)
@@ -58,7 +58,7 @@ def span(rows: Rows, recv_run: int) -> Span:
 
 
 @njit(cache=True, boundscheck=False)
-def running_prefix(rows, run, at):
+def running_prefix(rows: Any, run: Any, at: Any) -> Any:
     """How many leading records have a running maximum of ts_recv ≤ `at`, having started at `run`."""
     for i in range(len(rows)):
         recv = rows[i]["ts_recv"]
@@ -70,7 +70,21 @@ def running_prefix(rows, run, at):
 
 
 @njit(cache=True, boundscheck=False)
-def _tally(rows, start, table, keys, records, trades, first, last, dirty, used, minutes, m_records, m_trades):
+def _tally(
+    rows: Any,
+    start: Any,
+    table: Any,
+    keys: Any,
+    records: Any,
+    trades: Any,
+    first: Any,
+    last: Any,
+    dirty: Any,
+    used: Any,
+    minutes: Any,
+    m_records: Any,
+    m_trades: Any,
+) -> Any:
     """Returns (rows done, books used, minutes used); stops early when the book arrays are full."""
     mask = len(table) - 1
     found = used
@@ -162,8 +176,21 @@ class Tally:
         done = 0
         minutes, records, trades = np.empty((3, len(rows)), np.int64)
         while done < len(rows):
+            keys, totals, traded, first, last, dirty = self._cols
             done, self._used, spots = _tally(
-                view, done, self._table, *self._cols, self._used, minutes, records, trades
+                view,
+                done,
+                self._table,
+                keys,
+                totals,
+                traded,
+                first,
+                last,
+                dirty,
+                self._used,
+                minutes,
+                records,
+                trades,
             )
             for minute, n, t in zip(
                 minutes[:spots].tolist(), records[:spots].tolist(), trades[:spots].tolist(), strict=True
@@ -183,7 +210,7 @@ class Tally:
 
 
 @njit(cache=True, boundscheck=False)
-def _bars(trades, interval_s, out):
+def _bars(trades: Any, interval_s: Any, out: Any) -> Any:
     """Bars in order of their first trade here; a late trade opens its interval once more (the store merges them)."""
     n = len(trades)
     bits = 6

@@ -165,8 +165,9 @@ class Api:
         if kind is None:
             raise BadRequest("parameter kind is mbo or bbo")
         return self._known._blocks(
-            ask.feed, ask.run(), ask.number("shard"), kind, first=ask.number("first", 1), last=ask.number("last", UNDEF),
-            start=ask.maybe("start"), end=ask.maybe("end"), instrument_id=ask.maybe("instrument_id"),
+            ask.feed, ask.run(), ask.number("shard"), kind, first=ask.number("first", 1),
+            last=ask.number("last", UNDEF), start=ask.maybe("start"), end=ask.maybe("end"),
+            instrument_id=ask.maybe("instrument_id"),
         )  # fmt: skip
 
     def _controls(self, ask: Ask) -> Iterator[bytes]:
@@ -177,8 +178,8 @@ class Api:
 
     def _trades(self, ask: Ask) -> Iterator[bytes]:
         return self._known._trades(
-            ask.feed, ask.run(), ask.number("instrument_id"), first=ask.number("first", 1), last=ask.number("last", UNDEF),
-            start=ask.maybe("start"), end=ask.maybe("end"),
+            ask.feed, ask.run(), ask.number("instrument_id"), first=ask.number("first", 1),
+            last=ask.number("last", UNDEF), start=ask.maybe("start"), end=ask.maybe("end"),
         )  # fmt: skip
 
     def _bars(self, ask: Ask) -> Iterator[bytes]:
@@ -215,8 +216,8 @@ class BearerOnly:
 
 
 def _problem(status: int, detail: str) -> Response:
-    body = {"type": "about:blank", "title": {400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}.get(status, "Failure"),
-            "status": status, "detail": detail}  # fmt: skip
+    title = {400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}.get(status, "Failure")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 

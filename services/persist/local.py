@@ -27,7 +27,7 @@ class LocalHistory(History):
 
     @contextmanager
     def connection(self, feed: str) -> Iterator[sqlite3.Connection]:
-        """A read-only connection, given back afterwards; HistoryError for an unknown feed, StoreError for a bad file."""
+        """A read-only connection, given back afterwards. HistoryError: unknown feed; StoreError: bad file."""
         with self._lock:
             idle = self._idle.setdefault(feed, [])
             db = idle.pop() if idle else None

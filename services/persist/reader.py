@@ -62,13 +62,14 @@ def instruments(db: sqlite3.Connection, run: int) -> list[Row]:
     """Instruments of a run, as InstrumentInfo takes them: those seen, and those only defined."""
     rows = _dicts(
         db.execute(
-            "SELECT b.instrument_id, i.symbol, b.shard, group_concat(b.publisher_id) AS publishers, i.tick_px, i.multiplier,"
-            " i.currency, i.expiration, i.display_factor, min(b.first_ts) AS first_ts, max(b.last_ts) AS last_ts,"
-            " sum(b.records) AS records, sum(b.trades) AS trades FROM book b LEFT JOIN instrument i USING (run, instrument_id)"
-            " WHERE b.run=? GROUP BY b.instrument_id"
-            " UNION ALL SELECT instrument_id, symbol, shard, '', tick_px, multiplier, currency, expiration, display_factor,"
-            f" {UNDEF}, 0, 0, 0 FROM instrument WHERE run=?1 AND instrument_id NOT IN (SELECT instrument_id FROM book WHERE run=?1)"
-            " ORDER BY 1", (run,),
+            "SELECT b.instrument_id, i.symbol, b.shard, group_concat(b.publisher_id) AS publishers, i.tick_px,"
+            " i.multiplier, i.currency, i.expiration, i.display_factor, min(b.first_ts) AS first_ts,"
+            " max(b.last_ts) AS last_ts, sum(b.records) AS records, sum(b.trades) AS trades"
+            " FROM book b LEFT JOIN instrument i USING (run, instrument_id) WHERE b.run=?1 GROUP BY b.instrument_id"
+            " UNION ALL SELECT instrument_id, symbol, shard, '', tick_px, multiplier, currency, expiration,"
+            " display_factor, ?2, 0, 0, 0 FROM instrument"
+            " WHERE run=?1 AND instrument_id NOT IN (SELECT instrument_id FROM book WHERE run=?1) ORDER BY 1",
+            (run, UNDEF),
         )
     )  # fmt: skip
     for row in rows:
@@ -89,8 +90,9 @@ def spans(db: sqlite3.Connection, symbol: str, run: int) -> list[Row]:
         return found
     return _dicts(
         db.execute(
-            "SELECT b.run, r.session, b.shard, b.instrument_id, i.symbol, 1 AS first, ? AS last FROM book b JOIN run r USING (run)"
-            " LEFT JOIN instrument i USING (run, instrument_id) WHERE b.instrument_id=? AND b.run=? LIMIT 1",
+            "SELECT b.run, r.session, b.shard, b.instrument_id, i.symbol, 1 AS first, ? AS last"
+            " FROM book b JOIN run r USING (run) LEFT JOIN instrument i USING (run, instrument_id)"
+            " WHERE b.instrument_id=? AND b.run=? LIMIT 1",
             (UNDEF, int(symbol), run),
         )
     )
@@ -151,7 +153,8 @@ def controls(
     """Control entries that end within the ordinals first … last."""
     while True:
         page = db.execute(
-            "SELECT ordinal, n, body FROM control WHERE run=? AND shard=? AND ordinal BETWEEN ? AND ? ORDER BY ordinal LIMIT ?",
+            "SELECT ordinal, n, body FROM control WHERE run=? AND shard=? AND ordinal BETWEEN ? AND ?"
+            " ORDER BY ordinal LIMIT ?",
             (run, shard, first, min(last, UNDEF), limit),
         ).fetchall()
         for ordinal, n, body in page:
@@ -179,10 +182,11 @@ def open_epoch(db: sqlite3.Connection, run: int, shard: int) -> dict[int, int]:
 
 
 _BLOCKS = {
-    KIND_MBO: "SELECT id, first, last, seq FROM block WHERE run=:run AND shard=:shard AND last>=:first AND recv_max>=:start"
-    " AND recv_min<:end AND event_max>=:event_start AND event_min<:event_end ORDER BY last LIMIT 64",
-    KIND_BBO: "SELECT id, first, last, 0 FROM bbo_block WHERE run=:run AND shard=:shard AND last>=:first AND recv_max>=:start"
-    " AND recv_min<:end ORDER BY last LIMIT 64",
+    KIND_MBO: "SELECT id, first, last, seq FROM block WHERE run=:run AND shard=:shard AND last>=:first"
+    " AND recv_max>=:start AND recv_min<:end AND event_max>=:event_start AND event_min<:event_end"
+    " ORDER BY last LIMIT 64",
+    KIND_BBO: "SELECT id, first, last, 0 FROM bbo_block WHERE run=:run AND shard=:shard AND last>=:first"
+    " AND recv_max>=:start AND recv_min<:end ORDER BY last LIMIT 64",
 }
 _BODY = {KIND_MBO: "SELECT body FROM block WHERE id=?", KIND_BBO: "SELECT body FROM bbo_block WHERE id=?"}
 
@@ -199,7 +203,8 @@ def blocks(
     timed = not (start is None and end is None and event_start is None and event_end is None)
     where = {
         "run": run, "shard": shard, "first": first, "start": -1 if start is None else min(start, UNDEF),
-        "end": UNDEF if end is None else min(end, UNDEF), "event_start": -1 if event_start is None else min(event_start, UNDEF),
+        "end": UNDEF if end is None else min(end, UNDEF),
+        "event_start": -1 if event_start is None else min(event_start, UNDEF),
         "event_end": UNDEF if event_end is None else min(event_end, UNDEF),
     }  # fmt: skip
     sql = _BLOCKS[kind] if timed else _BLOCKS[kind].split(" AND recv_max")[0] + " ORDER BY last LIMIT 64"
@@ -243,7 +248,7 @@ def _present(
             (run, shard, instrument, epoch),
         ).fetchone()
         full = row or db.execute(
-            "SELECT 1 FROM block WHERE run=? AND shard=? AND seq=?  LIMIT 1", (run, shard, (epoch + 1) * EPOCH_BLOCKS - 1)
+            "SELECT 1 FROM presence WHERE run=? AND shard=? AND epoch=? LIMIT 1", (run, shard, epoch)
         ).fetchone()  # fmt: skip
         bits[epoch] = row[0] if row else (0 if full else None)
     have = bits[epoch]
@@ -292,7 +297,8 @@ def entries(db: sqlite3.Connection, run: int, shard: int, first: int, last: int)
 def image_before(db: sqlite3.Connection, run: int, shard: int, ordinal: int) -> StoredImage | None:
     """The newest image at or before an ordinal; StoreError if it cannot be unpacked."""
     row = db.execute(
-        "SELECT ordinal, recv_run, body FROM image WHERE run=? AND shard=? AND ordinal<=? ORDER BY ordinal DESC LIMIT 1",
+        "SELECT ordinal, recv_run, body FROM image WHERE run=? AND shard=? AND ordinal<=?"
+        " ORDER BY ordinal DESC LIMIT 1",
         (run, shard, min(ordinal, UNDEF)),
     ).fetchone()
     if row is None:
@@ -362,7 +368,8 @@ def trades(
 
 
 def bars(
-    db: sqlite3.Connection, run: int, instrument_id: int, interval_s: int, *, start: int | None = None, end: int | None = None
+    db: sqlite3.Connection, run: int, instrument_id: int, interval_s: int, *, start: int | None = None,
+    end: int | None = None,
 ) -> Iterator[bytes]:  # fmt: skip
     """Bars of one instrument by (ts, publisher), as bytes of whole BAR rows."""
     after = (-1 if start is None else start, -1)

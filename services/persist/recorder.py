@@ -27,19 +27,13 @@ from shared.wire.codec import InEntry
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
 IMAGE_FLOOR_RECORDS = 50_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
-_TRADE_COLUMNS = ["instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side", "flags"]  # fmt: skip
+_TRADE_COLUMNS = [
+    "instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side",
+    "flags",
+]  # fmt: skip
 _BAR_COLUMNS = [
-    "instrument_id",
-    "publisher_id",
-    "interval_s",
-    "ts",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "trades",
-]
+    "instrument_id", "publisher_id", "interval_s", "ts", "open", "high", "low", "close", "volume", "trades",
+]  # fmt: skip
 _I64_MAX = np.uint64(UNDEF)
 
 
@@ -212,12 +206,13 @@ class Recorder:
         self._new_mbo.clear()
 
     def _save_bbo(self, db: sqlite3.Connection) -> None:
-        fresh = [(int(rows[0]["ordinal"]), int(rows[-1]["ordinal"]), rows) for rows in self._new_bbo]
-        self._new_bbo.clear()
-        if fresh:  # one piece a save: its first ordinal is its key
-            rows = fresh[0][2] if len(fresh) == 1 else np.concatenate([piece[2] for piece in fresh])
-            fresh = [(max(self._bbo.pieces[-1][1], self._bbo_done) + 1 if self._bbo.pieces else self._bbo_done + 1, self.offset, rows)]  # fmt: skip
+        fresh: list[tuple[int, int, Rows]] = []
+        if self._new_bbo:  # one piece a save, that speaks for everything since the piece before it
+            rows = self._new_bbo[0] if len(self._new_bbo) == 1 else np.concatenate(self._new_bbo)
+            done = self._bbo.pieces[-1][1] if self._bbo.pieces else self._bbo_done
+            fresh = [(done + 1, self.offset, rows)]
             self._bbo.add(*fresh[0])
+            self._new_bbo.clear()
         if self._bbo.rows < self.cadence.block_rows:
             self._save_tail(db, KIND_BBO, self._bbo, fresh)
             return
@@ -280,8 +275,9 @@ class Recorder:
         db.executemany(f"INSERT INTO trade VALUES ({run},?,?,?,?,?,?,?,?,?,?,?)", clipped.tolist())  # noqa: S608
         for interval in derive.INTERVALS_S:
             db.executemany(
-                f"INSERT INTO bar VALUES ({run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET high=max(high,excluded.high),"  # noqa: S608
-                " low=min(low,excluded.low), close=excluded.close, volume=volume+excluded.volume, trades=trades+excluded.trades",
+                f"INSERT INTO bar VALUES ({run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608
+                " high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
+                " volume=volume+excluded.volume, trades=trades+excluded.trades",
                 derive.bars(trades, interval)[_BAR_COLUMNS].tolist(),
             )
 

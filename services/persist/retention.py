@@ -21,7 +21,7 @@ STEP_PAGES = 2_000  # given back to the file system in one go
 
 
 class Retention:
-    """Applies `keep_days` (of market time, against the newest record) and `keep_bytes` (the file less its free pages)."""
+    """Applies `keep_days` (of market time, before the newest record) and `keep_bytes` (the file less free pages)."""
 
     def __init__(self, path: Path, *, keep_days: float, keep_bytes: int, every_s: float = EVERY_S) -> None:
         self._path, self._days, self._bytes, self._every_s = path, keep_days, keep_bytes, every_s
@@ -103,7 +103,8 @@ class Retention:
                 db.execute("DELETE FROM presence WHERE run=? AND shard=?", key)
                 db.execute("DELETE FROM image WHERE run=? AND shard=?", key)
         for (run,) in db.execute(
-            "SELECT run FROM run WHERE run<>? AND NOT EXISTS (SELECT 1 FROM offset o WHERE o.run=run.run AND o.floor<o.ordinal)",
+            "SELECT run FROM run WHERE run<>? AND NOT EXISTS"
+            " (SELECT 1 FROM offset o WHERE o.run=run.run AND o.floor<o.ordinal)",
             (newest,),
         ).fetchall():
             for table in (

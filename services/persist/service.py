@@ -137,7 +137,7 @@ class PersistService:
                 if feed.writer.lost_broker():
                     raise feed.writer.reopen_needed()
                 self._measure(name, feed)
-                self._guard(name, feed, lambda feed=feed: self._retain(feed))  # type: ignore[misc]
+                self._guard(name, feed, lambda feed=feed: self._retain(feed))
             elif self._looked >= feed.retry_at:
                 feed.is_open = bool(self._guard(name, feed, feed.writer.open, fatal=first))
 

@@ -18,7 +18,9 @@ class PersistSettings(ServiceSettings):
     poll_ms: int = option(20, "pause between two looks at quiet streams")
     image_records: int = option(250_000, "most records of a shard between two book images")
     image_s: int = option(600, "most seconds of market time between two images of a shard that had records")
-    gap_wait_s: float = option(60.0, "how long a gap in the stream may wait for the journal's feed-back before it is recorded as a gap")  # fmt: skip
+    gap_wait_s: float = option(
+        60.0, "how long a gap may wait for the journal's feed-back before it is recorded"
+    )
     keep_days: float = option(0.0, "remove what is older than this many days of market time; 0 keeps all")
     keep_gb: float = option(0.0, "remove the oldest once a feed's file is larger than this; 0 keeps all")
     nice: int = option(10, "lower the process's priority by this much: recording is never in the way of live")

@@ -35,11 +35,11 @@ def feeds_in(root: str | Path) -> list[str]:
 
 def steps() -> list[tuple[int, str, str]]:
     """(number, name, SQL) of every schema file, in order."""
-    found = []
-    for entry in resources.files("services.persist").joinpath("schema").iterdir():
-        if match := _STEP.match(entry.name):
-            found.append((int(match[1]), match[2], entry.read_text(encoding="utf-8")))
-    return sorted(found)
+    folder = resources.files("services.persist").joinpath("schema").iterdir()
+    named = ((_STEP.match(entry.name), entry) for entry in folder)
+    return sorted(
+        (int(match[1]), match[2], entry.read_text(encoding="utf-8")) for match, entry in named if match
+    )
 
 
 def migrate(db: sqlite3.Connection, upto: int | None = None) -> list[int]:
@@ -48,7 +48,8 @@ def migrate(db: sqlite3.Connection, upto: int | None = None) -> list[int]:
     Raises StoreError if the file is of a newer program.
     """
     db.execute(
-        "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL, applied TEXT NOT NULL) STRICT"
+        "CREATE TABLE IF NOT EXISTS migration"
+        " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, applied TEXT NOT NULL) STRICT"
     )
     have = {row[0] for row in db.execute("SELECT number FROM migration")}
     known = steps()

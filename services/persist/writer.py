@@ -42,6 +42,7 @@ class Shard:
         self.session = 0
         self.ordinal = 0  # last read
         self.gap_since: float | None = None  # monotonic
+        self.reported: Run | None = None  # the run the broker was told an offset of
 
     @property
     def after(self) -> str:
@@ -52,8 +53,15 @@ class FeedWriter:
     """Records one feed. All calls from one thread; raises BrokerLost, WireError and StoreError."""
 
     def __init__(
-        self, broker: Broker, feed: str, path: Path, clock: Clock, *, cadence: Cadence = Cadence(), gap_wait_s: float = 60.0
-    ) -> None:  # fmt: skip
+        self,
+        broker: Broker,
+        feed: str,
+        path: Path,
+        clock: Clock,
+        *,
+        cadence: Cadence,
+        gap_wait_s: float = 60.0,
+    ) -> None:
         self.feed, self.path = feed, path
         self._broker, self._clock, self._cadence, self._gap_wait_s = broker, clock, cadence, gap_wait_s
         self._encoder = Encoder()
@@ -61,6 +69,7 @@ class FeedWriter:
         self.shards: list[Shard] = []
         self.pending = 0  # ordinals read and not committed
         self.oldest: float | None = None  # monotonic, when the oldest of them was read
+        self.read_count = 0  # entries asked for of a shard in a pass; 0: by PASS_RECORDS
         self.records = 0
         self.gaps = 0
         self._absorbed = 0
@@ -112,7 +121,7 @@ class FeedWriter:
     def poll(self) -> int:
         """Read and apply what is new, at most about PASS_RECORDS; how many ordinals there were."""
         keys = self._broker.keys
-        count = max(2, PASS_RECORDS // 1000 // max(1, len(self.shards)))
+        count = self.read_count or max(2, PASS_RECORDS // 1000 // max(1, len(self.shards)))
         streams = {keys.shard(self.feed, shard.number, "in"): shard for shard in self.shards}
         found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
         before = self._absorbed
@@ -273,6 +282,7 @@ class FeedWriter:
         for shard in shards:
             assert shard.recorder is not None
             run = shard.recorder.run
+            shard.reported = run
             key = self._broker.keys.shard(self.feed, shard.number, "pos")
             commands.append(
                 ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, _marker(run))
@@ -282,21 +292,20 @@ class FeedWriter:
 
     def lost_broker(self) -> bool:
         """Whether the broker no longer knows what it was told: it lost its data, so our place in it means nothing."""
-        held = [shard for shard in self.shards if shard.recorder is not None]
-        if not held:
+        told = [(shard.number, shard.reported) for shard in self.shards if shard.reported is not None]
+        if not told:
             return False
         keys = self._broker.keys
         meta, *markers = self._broker.pipe(
             [("HGET", keys.feed(self.feed, "meta"), "session")]
-            + [("HGET", keys.shard(self.feed, shard.number, "pos"), MARKER) for shard in held]
+            + [("HGET", keys.shard(self.feed, number, "pos"), MARKER) for number, _ in told]
         )
-        if meta is None:
+        if meta is None or int(meta) < max(run.session for _, run in told):
             return True
         return any(
-            marker is None or marker.decode() != _marker(shard.recorder.run)
-            for shard, marker in zip(held, markers, strict=True)
-            if shard.recorder is not None
-        ) or int(meta) < max(shard.session for shard in held)
+            marker is None or marker.decode() != _marker(run)
+            for (_, run), marker in zip(told, markers, strict=True)
+        )
 
     def close(self) -> None:
         """Drop what is not committed and release the file."""

@@ -1,0 +1,219 @@
+"""Row arrays as bytes of a file format, a batch at a time. Prices exact, times in ns, undefined values empty."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from shared.dbn import Metadata
+from shared.dbn.metadata import encode as encode_metadata
+from shared.errors import UsageError
+from shared.records import Rows
+from shared.units import PX_SCALE, UNDEF_PX, UNDEF_TS, px_to_str
+
+PRICES = ("price", "open", "high", "low", "close")
+TIMES = ("ts_recv", "ts_event")
+LETTERS = ("action", "side")
+IDS = ("order_id",)
+FORMATS = ("dbn", "csv", "json", "parquet")
+CONTENT_TYPES = {
+    "dbn": "application/vnd.databento.dbn", "csv": "text/csv; charset=utf-8", "json": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}  # fmt: skip
+
+
+class Encoder(Protocol):
+    """`head`, then `encode` of each batch, then `tail`: together the file."""
+
+    def head(self) -> bytes: ...
+
+    def encode(self, rows: Rows, symbol: str) -> bytes: ...
+
+    def tail(self) -> bytes: ...
+
+
+def is_price(name: str) -> bool:
+    return name in PRICES or name.startswith(("bid_px", "ask_px"))
+
+
+def columns(layout: np.dtype[Any]) -> list[str]:
+    """Column names as Databento's CSV orders them: the index time first."""
+    names = [name for name in layout.names or () if name != "length"]
+    first = [name for name in TIMES if name in names]
+    return [*first, *(name for name in names if name not in first), "symbol"]
+
+
+class DbnEncoder:
+    """DBN version 3, uncompressed; records exactly as stored."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def head(self) -> bytes:
+        return encode_metadata(self._metadata)
+
+    def encode(self, rows: Rows, symbol: str) -> bytes:
+        return rows.tobytes()
+
+    def tail(self) -> bytes:
+        return b""
+
+
+def _texts(rows: Rows, name: str) -> list[str]:
+    """A column as text."""
+    values = rows[name]
+    if is_price(name):
+        known, where = np.unique(values, return_inverse=True)
+        texts = np.array(["" if px == UNDEF_PX else px_to_str(px) for px in known.tolist()], object)
+        return texts[where].tolist()  # type: ignore[no-any-return]
+    if name in LETTERS:
+        return [chr(value) for value in values.tolist()]
+    if name in TIMES:
+        return ["" if ts == UNDEF_TS else str(ts) for ts in values.tolist()]
+    return [str(value) for value in values.tolist()]
+
+
+class CsvEncoder:
+    """CSV with a header line: prices as decimals, times as ns integers."""
+
+    def __init__(self, layout: np.dtype[Any]) -> None:
+        self._columns = columns(layout)
+
+    def head(self) -> bytes:
+        return (",".join(self._columns) + "\n").encode()
+
+    def encode(self, rows: Rows, symbol: str) -> bytes:
+        if any(char in symbol for char in ',"\r\n'):
+            symbol = '"' + symbol.replace('"', '""') + '"'
+        texts = [_texts(rows, name) for name in self._columns[:-1]]
+        return "".join([",".join(row) + f",{symbol}\n" for row in zip(*texts, strict=True)]).encode()
+
+    def tail(self) -> bytes:
+        return b""
+
+
+class JsonEncoder:
+    """JSON lines: prices, order ids and times as strings (they do not fit a JavaScript number), null if undefined."""
+
+    def __init__(self, layout: np.dtype[Any]) -> None:
+        self._columns = columns(layout)
+        parts = [json.dumps(name) + ":%s" for name in self._columns]
+        self._line = "{" + ",".join(parts) + "}\n"
+
+    def head(self) -> bytes:
+        return b""
+
+    def encode(self, rows: Rows, symbol: str) -> bytes:
+        quoted: list[list[str]] = []
+        for name in self._columns[:-1]:
+            texts = _texts(rows, name)
+            if is_price(name) or name in TIMES or name in IDS:
+                texts = [f'"{text}"' if text else "null" for text in texts]
+            elif name in LETTERS:
+                texts = [json.dumps(text) for text in texts]
+            quoted.append(texts)
+        quoted.append([json.dumps(symbol)] * len(rows))
+        line = self._line
+        return "".join([line % row for row in zip(*quoted, strict=True)]).encode()
+
+    def tail(self) -> bytes:
+        return b""
+
+
+class _Sink(io.RawIOBase):
+    """A file that only grows and gives away what was written."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        blob = bytes(piece)
+        self._parts.append(blob)
+        self._size += len(blob)
+        return len(blob)
+
+    def tell(self) -> int:
+        return self._size
+
+    def take(self) -> bytes:
+        taken, self._parts = b"".join(self._parts), []
+        return taken
+
+
+class ParquetEncoder:
+    """Parquet, zstd, a row group a batch: prices decimal(19, 9), times timestamp[ns, UTC], null if undefined."""
+
+    def __init__(self, layout: np.dtype[Any]) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise UsageError("Parquet needs pyarrow: pip install 'mbostream[parquet]'") from None
+        self._arrow = pyarrow
+        self._columns = columns(layout)
+        kinds = {"symbol": pyarrow.string()}
+        for name in self._columns[:-1]:
+            kinds[name] = self._kind(name, layout[name])
+        self._schema = pyarrow.schema(list(kinds.items())).empty_table().select(self._columns).schema
+        self._sink = _Sink()
+        self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
+
+    def _kind(self, name: str, layout: np.dtype[Any]) -> Any:
+        if is_price(name):
+            return self._arrow.decimal128(19, 9)
+        if name in TIMES:
+            return self._arrow.timestamp("ns", "UTC")
+        return self._arrow.string() if name in LETTERS else self._arrow.from_numpy_dtype(layout)
+
+    def head(self) -> bytes:
+        return self._sink.take()
+
+    def _column(self, rows: Rows, name: str) -> Any:
+        arrow = self._arrow
+        values = np.ascontiguousarray(rows[name])
+        if is_price(name):  # 128-bit little-endian integers: the value and its sign
+            wide = np.empty((len(rows), 2), "<i8")
+            wide[:, 0], wide[:, 1] = values, values >> 63
+            valid = arrow.array(values != UNDEF_PX).buffers()[1]
+            return arrow.Array.from_buffers(
+                arrow.decimal128(19, 9), len(rows), [valid, arrow.py_buffer(wide)]
+            )
+        if name in TIMES:
+            return arrow.array(values.view("<i8"), mask=values >= 2**63).cast(arrow.timestamp("ns", "UTC"))
+        if name in LETTERS:
+            return arrow.array([chr(value) for value in values.tolist()], arrow.string())
+        return arrow.array(values)
+
+    def encode(self, rows: Rows, symbol: str) -> bytes:
+        arrays = [self._column(rows, name) for name in self._columns[:-1]]
+        arrays.append(self._arrow.array([symbol] * len(rows), self._arrow.string()))
+        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+        return self._sink.take()
+
+    def tail(self) -> bytes:
+        self._writer.close()
+        return self._sink.take()
+
+
+def make_encoder(format: str, layout: np.dtype[Any], metadata: Metadata) -> Encoder:  # noqa: A002
+    """The encoder of one of FORMATS; UsageError for another, or if its library is not installed."""
+    makers: dict[str, Callable[[], Encoder]] = {
+        "dbn": lambda: DbnEncoder(metadata),
+        "csv": lambda: CsvEncoder(layout),
+        "json": lambda: JsonEncoder(layout),
+        "parquet": lambda: ParquetEncoder(layout),
+    }
+    if format not in makers:
+        raise UsageError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    return makers[format]()
+
+
+assert PX_SCALE == 10**9  # decimal(19, 9) above
