@@ -1,0 +1,86 @@
+"""Compile every kernel into numba's cache: `python -m services.warm`, run once when an image is built.
+
+It sends a short simulated market down the path of the real one (DBN file, router, engine, blocks, bars), so that each
+kernel is compiled for the types it meets in service. tests/deploy checks that nothing is left to compile after it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from services.ingest import router
+from services.ingest.simulator.market import MarketSpec, instruments
+from services.ingest.simulator.simulation import Simulation
+from services.persist import derive
+from services.simulate import metadata
+from shared.blocks import Block, Encoder
+from shared.dbn import Reader, Writer
+from shared.orderbook.engine import POLICIES
+from shared.orderbook.levels import LevelBooks
+from shared.orderbook.shard import ShardState
+from shared.records import Rows
+from shared.wire.codec import InEntry, decode_in, encode_records
+
+RECORDS = 40_000
+SPEC = MarketSpec(seed=1, instruments=4, rate=4000.0, start=1_760_000_000_000_000_000, messages=RECORDS)
+
+
+def _records(folder: Path) -> Iterator[Rows]:
+    """The market through a DBN file, compressed and not."""
+    for name in ("warm.dbn", "warm.dbn.zst"):
+        path = folder / name
+        with Writer(path, metadata(SPEC, instruments(SPEC.instruments))) as out:
+            for item in Simulation(replace(SPEC)).items():
+                if not isinstance(item, dict):
+                    out.write(item)
+        with Reader(path) as file:
+            yield from (part.records for part in file.parts() if part.records is not None)
+
+
+def _entry(rows: Rows, first: int) -> InEntry:
+    """As it comes from the broker: a read-only view of received bytes."""
+    return decode_in(encode_records(rows, first, 0, 0, 0))
+
+
+def _follow(parts: list[Rows]) -> None:
+    """Engine, book, gateway and persist of one shard."""
+    encoder, tally = Encoder(), derive.Tally()
+    for policy in POLICIES:
+        state, levels, ordinal = ShardState(policy), LevelBooks(), 1
+        for index, rows in enumerate(parts):
+            entry = _entry(rows, ordinal)
+            ordinal = entry.last + 1
+            assert entry.records is not None
+            batch = state.apply(entry, effects=index % 2 == 1)
+            levels.fold(batch.levels)
+            tally.add(entry.records)
+            run = derive.span(entry.records, 0).recv_run
+            derive.running_prefix(entry.records, 0, run)
+            if index:
+                continue
+            ordinals = np.arange(entry.first, entry.last + 1, dtype=np.uint64)
+            whole = Block(encoder.mbo(entry.records, ordinals))
+            whole.mbo()
+            whole.mbo(int(entry.records["instrument_id"][0]))
+            best = Block(encoder.bbo(batch.bbo, entry.first, entry.last))
+            best.bbo()
+            for interval_s in derive.INTERVALS_S:
+                derive.bars(batch.trades, interval_s)
+        ShardState.restore(state.image())
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as name:
+        parts = [rows for part in _records(Path(name)) for rows in router.split(part, 2)]
+    _follow([rows[:8000] for rows in parts if len(rows)])
+    print("kernels compiled")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
