@@ -1,6 +1,7 @@
 import { $ } from "./dom.js";
 import { Catalogue } from "./catalogue.js";
 import { LiveSource } from "./live.js";
+import { HeatViews } from "./heat_views.js";
 import { State } from "./state.js";
 
 /** What every panel gets: the state, the source of instruments, and a way to tell the others. */
@@ -11,6 +12,7 @@ export class App extends EventTarget {
     this.catalogue = new Catalogue();
     this.live = new LiveSource(this);
     this.player = null;
+    this.heatViews = new HeatViews(this.state);
   }
 
   /** Where panels read instruments from: live, or the replay player, whose screen is the same. */

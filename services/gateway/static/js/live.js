@@ -9,6 +9,7 @@ import { Views } from "./views.js";
  * allows six connections a host), kept up by Stream, folded by Views. Instruments outlive reconnects.
  */
 const RESYNC_MS = 4000;
+const NEAR_MS = 3000;
 
 export class LiveSource {
   constructor(app) {
@@ -130,6 +131,14 @@ export class LiveSource {
   /** Views dropped and not yet mended by a snapshot. */
   get resyncing() {
     return [...this.groups.values()].some((g) => [...g.views.views.values()].some((v) => v.waiting));
+  }
+
+  /** Market time now, ms: the gateway's clock while the data is of now, else (a file, a quiet source) its newest time. */
+  marketNow(i) {
+    const server = this.serverNow;
+    if (server === null || this.connection.phase !== "open") return i.ms;
+    if (i.ms && Math.abs(server - i.ms) < NEAR_MS) i.ofNow = true;
+    return i.ofNow && server - i.ms < 3_600_000 ? Math.max(i.ms, server) : i.ms;
   }
 
   /** The gateway's wall clock now, ms; null before its first heartbeat. */
