@@ -326,10 +326,10 @@ class FeedState:
                 changed.orders_loaded.append(key)
             return
         if parts:
-            self._mbo(parts, topics, dirty)
+            self.mbo(parts, topics, dirty)
 
     @staticmethod
-    def _mbo(parts: list[Applied], topics: Topics, dirty: set[Topic]) -> None:
+    def mbo(parts: list[Applied], topics: Topics, dirty: set[Topic]) -> None:
         present = {int(i) for part in parts for i in np.unique(part.records["instrument_id"])}
         for instrument in present & topics.keys():
             for topic in topics[instrument]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from services.gateway import encode
 from services.gateway.bars import Bars
-from services.gateway.shards import EMPTY_SIDE, ShardBooks, Side
+from services.gateway.shards import EMPTY_SIDE, ShardBooks, Side, Venue
 from services.gateway.vector import ShardKey
 from shared.records import Rows
 
@@ -151,10 +151,7 @@ class BookTopic(Topic):
             "auction": auction(view.auction),
         }
         if len(view.venues) > 1:
-            facts["venues"] = [
-                {"publisher_id": v.publisher_id, "bid": encode.best(*v.bid), "ask": encode.best(*v.ask)}
-                for v in view.venues
-            ]
+            facts["venues"] = venue_rows(view.venues)
         return sides, facts, {"ts_event": str(view.ts_event), "ts_recv": str(view.ts_recv)}
 
     def _load(self) -> None:
@@ -214,6 +211,13 @@ def _difference(
     changed.extend((px, 0, 0) for px in old.keys() - new.keys())
     changed.sort()
     return changed
+
+
+def venue_rows(venues: list[Venue]) -> list[dict[str, Any]]:
+    return [
+        {"publisher_id": v.publisher_id, "bid": encode.best(*v.bid), "ask": encode.best(*v.ask)}
+        for v in venues
+    ]
 
 
 def auction(pair: tuple[int, int] | None) -> dict[str, Any] | None:

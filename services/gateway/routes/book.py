@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from services.gateway import encode
 from services.gateway.answers import json_answer
 from services.gateway.asked import publisher_of, recorded_symbol, session_of
+from services.gateway.bodies import levels_body
 from services.gateway.context import Context, context_of
 from services.gateway.instruments import Instrument
 from services.gateway.problems import Problem, bad_parameter, unavailable
@@ -19,7 +19,6 @@ from services.gateway.shards import ShardBooks
 from services.gateway.subscription import MAX_DEPTH, number
 from services.gateway.table import PUBLISHER, SESSION, SYMBOL, TEXT, Param, Rest, checked
 from services.gateway.times import parse_time
-from services.gateway.topics import auction
 
 ORDERS_WAIT_S = 10.0
 MAX_U64 = 2**64
@@ -70,22 +69,6 @@ async def book(request: Request) -> Response:
         books = await with_orders(context, instrument)
         return json_answer(request, {**who, **books.orders_body(instrument.instrument_id, publisher)})
     return json_answer(request, {**who, **levels_body(books, instrument.instrument_id, publisher, depth)})
-
-
-def levels_body(books: ShardBooks, instrument_id: int, publisher: int | None, depth: int) -> dict[str, Any]:
-    """Members of a level-2 book at the shard's position."""
-    view = books.view(instrument_id, publisher, depth or None)
-    body = {
-        "session": books.session, "q": books.ordinal, "ts_event": str(view.ts_event), "ts_recv": str(view.ts_recv),
-        "depth": depth, "bids": encode.levels(view.bids), "asks": encode.levels(view.asks), "crossed": view.crossed,
-        "stale": view.stale, "auction": auction(view.auction),
-    }  # fmt: skip
-    if len(view.venues) > 1:
-        body["venues"] = [
-            {"publisher_id": v.publisher_id, "bid": encode.best(*v.bid), "ask": encode.best(*v.ask)}
-            for v in view.venues
-        ]
-    return body
 
 
 async def with_orders(context: Context, instrument: Instrument) -> ShardBooks:

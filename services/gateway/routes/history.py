@@ -27,17 +27,12 @@ BUCKETS = Param(
     {"type": "integer", "minimum": 1, "maximum": MAX_BUCKETS, "default": 200},
 )
 RANGE = (SYMBOL, START, END, LIMIT, AFTER, SESSION, PUBLISHER)
-SCHEMAS = {
-    "mbo": ("dbn", "csv", "json", "parquet"),
-    "mbp-1": ("dbn", "csv", "json", "parquet"),
-    "mbp-10": ("dbn", "csv", "json", "parquet"),
-    "trades": ("dbn", "csv", "json", "parquet"),
-    "bars": ("csv", "json", "parquet"),
-}
+SCHEMAS = ("mbo", "mbp-1", "mbp-10", "trades", "bars")
+FORMATS = ("dbn", "csv", "json", "parquet")
 SCHEMA = Param("schema", "what", {"type": "string", "enum": list(SCHEMAS), "default": "mbo"})
 FORMAT = Param(
     "format",
-    "how; bars have no dbn",
+    "how",
     {"type": "string", "enum": ["dbn", "csv", "json", "parquet"], "default": "csv"},
 )
 CHANNEL_OF = {
@@ -91,8 +86,8 @@ async def export(request: Request) -> Response:
     schema, form = query.get("schema", "mbo"), query.get("format", "csv")
     if schema not in SCHEMAS:
         raise bad_parameter("schema", f"schema is one of {', '.join(SCHEMAS)}")
-    if form not in SCHEMAS[schema]:
-        raise bad_parameter("format", f"format of {schema} is one of {', '.join(SCHEMAS[schema])}")
+    if form not in FORMATS:
+        raise bad_parameter("format", f"format is one of {', '.join(FORMATS)}")
     principal = context.principal(request)
     job = {"what": "export", "schema": schema, "format": form, "period": period_of(query), **range_of(query)}
     job |= recorded_symbol(context, principal, request.path_params["symbol"], CHANNEL_OF[schema])

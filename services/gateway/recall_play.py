@@ -1,0 +1,213 @@
+"""A replay: recorded entries through the engine and the same topics as live, paced by market time (ts_recv)."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from services.gateway import encode
+from services.gateway.close_codes import REPLAYED
+from services.gateway.feedstate import FeedState, Item, Loaded
+from services.gateway.hub import bye_block
+from services.gateway.instruments import Feed, Instrument
+from services.gateway.orders import Applied
+from services.gateway.recall_rows import Asked
+from services.gateway.subscription import Subscription
+from services.gateway.topics import KINDS, Topic
+from services.gateway.vector import ShardKey
+from shared.history_client import HistoryError, replay
+from shared.orderbook.shard import ShardState
+from shared.units import F_LAST, UNDEF_TS
+from shared.wire.codec import InEntry, OutEntry
+
+QUANTUM_NS = 5_000_000  # shards interleave as finely as that
+WRITE_BYTES = 32_768
+MAX_SLEEP_S = 0.5
+Step = tuple[int, ShardKey, InEntry]
+
+
+class Player:
+    """Views of the wanted instruments over the states of their shards."""
+
+    def __init__(self, asked: Asked) -> None:
+        job = asked.job
+        self.job = job
+        wanted = Subscription(
+            ("replay",),
+            tuple(job["channels"]),
+            job["depth"],
+            job["interval_ms"],
+            job["publisher"],
+            job["columns"],
+        )
+        self.state = FeedState()
+        self.shards: dict[ShardKey, ShardState] = {}
+        self.topics: dict[ShardKey, dict[int, list[Topic]]] = {}
+        self.order: list[Topic] = []
+        self._due: dict[Topic, int] = {}
+        self._waiting: set[Topic] = set()
+        plans: dict[tuple[str, int], list[Instrument]] = {}
+        histories = {}
+        for symbol in job["symbols"]:
+            history, feed, name = asked.feed_of(symbol)
+            info = history.pick(feed, job.get("session"), job.get("start"))
+            if not info.records:
+                raise HistoryError(f"nothing of feed {feed} is recorded yet")
+            histories[feed, info.run] = (history, info)
+            span = history.spans(feed, name, run=info.run)[-1]
+            known = next(
+                (i for i in history.instruments(feed, info.run) if i.instrument_id == span.instrument_id),
+                None,
+            )
+            publishers = known.publishers if known else ()
+            text = span.symbol or str(span.instrument_id)
+            found = Instrument(feed, info.dataset, span.shard, span.instrument_id, text, tuple(publishers))
+            plans.setdefault((feed, info.run), []).append(found)
+        merged = []
+        for at, instruments in plans.items():
+            history, info = histories[at]
+            shards = sorted({i.shard for i in instruments})
+            self.state.directory.feeds[info.feed] = Feed(
+                info.feed, info.dataset, info.shards, info.session, info.state, info.policy
+            )
+            played = replay(
+                history,
+                info.feed,
+                info.run,
+                shards,
+                start=job["start"],
+                end=job["end"],
+                quantum_ns=QUANTUM_NS,
+            )
+            for shard, state in played.states.items():
+                key = ShardKey(info.feed, shard)
+                self.shards[key] = state
+                self.state.take([Item("load", key, info.session, Loaded(state, info.policy))], {}, set(), 0.0)
+                books = self.state.books[key]
+                books.session, books.orders = info.session, state
+            for instrument in instruments:
+                for topic_key in wanted.keys(instrument):
+                    topic = KINDS[topic_key.channel](
+                        topic_key, self.state.books[instrument.key], instrument.symbol, info.dataset
+                    )
+                    by_id = self.topics.setdefault(instrument.key, {})
+                    if all(topic.view != other.view for other in by_id.get(instrument.instrument_id, [])):
+                        by_id.setdefault(instrument.instrument_id, []).append(topic)
+                        self.order.append(topic)
+            merged.append(_keyed(played, info.feed))
+        self.steps: Iterator[Step] = heapq.merge(*merged, key=lambda step: step[0])
+
+    def hello(self, ts: int) -> bytes:
+        """hello and the rebuilt snapshots of the start."""
+        views = [topic.announce(False, topic.q) for topic in self.order]
+        body = {
+            "protocol": 1, "gateway": "replay", "ts_gateway": str(time.time_ns()),
+            "heartbeat_ms": round(self.job["heartbeat_s"] * 1000), "expires": None,
+            "encoding": "columns" if self.job["columns"] else "rows", "views": views,
+        }  # fmt: skip
+        for books in self.state.books.values():
+            books.stamps = (ts, ts, ts)
+        return b"".join((encode.event("hello", body), *(topic.start(ts) for topic in self.order)))
+
+    def apply(self, ts: int, key: ShardKey, entry: InEntry) -> bytes:
+        """The events of one piece of one shard."""
+        state, topics = self.shards[key], self.topics.get(key, {})
+        wants_orders = "mbo" in self.job["channels"]
+        batch = state.apply(entry, effects=wants_orders)
+        out = OutEntry(entry.n, entry.first, ts, ts, ts, state.stale, entry.control, batch)
+        dirty: set[Topic] = set()
+        books = self.state.books[key]
+        session = books.session
+        self.state.take([Item("out", key, session, out)], {key: topics}, dirty, 0.0)
+        books.orders = state
+        if wants_orders and batch.effects is not None and len(batch.effects):
+            assert batch.effect_records is not None
+            self.state.mbo(
+                [Applied(batch.effect_records[batch.effects["row"]], batch.effects)], topics, dirty
+            )
+        return b"".join(
+            [self._emit(topic, ts) for topic in self.order if topic in dirty or topic in self._waiting]
+        )
+
+    def _emit(self, topic: Topic, ts: int) -> bytes:
+        interval = topic.key.interval_ms * 1_000_000
+        if interval and ts < self._due.get(topic, 0):
+            self._waiting.add(topic)
+            return b""
+        self._waiting.discard(topic)
+        self._due[topic] = ts + interval
+        return topic.emit(ts)
+
+    def pieces(self, key: ShardKey, entry: InEntry) -> Iterator[InEntry]:
+        """The entry cut behind every event end of a wanted instrument, so that one event is one delta."""
+        if entry.records is None or self.job["interval_ms"]:
+            yield entry
+            return
+        wanted = np.fromiter(self.topics.get(key, {}), np.uint32)
+        ends = (
+            np.flatnonzero(
+                np.isin(entry.records["instrument_id"], wanted) & (entry.records["flags"] & F_LAST != 0)
+            )
+            + 1
+        )
+        start = 0
+        for stop in (*ends.tolist(), entry.n):
+            if stop > start:
+                yield entry._replace(
+                    n=stop - start, first=entry.first + start, records=entry.records[start:stop]
+                )
+                start = stop
+
+
+def _keyed(steps: Any, feed: str) -> Iterator[Step]:
+    for ts, shard, entry in steps:
+        yield ts, ShardKey(feed, shard), entry
+
+
+def play(asked: Asked) -> Iterator[bytes]:
+    """SSE bytes; everything that can be wrong is found before the first part."""
+    player = Player(asked)
+    return _stream(player, asked.job["speed"], asked.job["heartbeat_s"], asked.job["start"] or 0)
+
+
+def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Iterator[bytes]:
+    yield player.hello(start)
+    held: list[bytes] = []
+    size = 0
+    clock: tuple[float, int] | None = None  # wall time of a market time
+    last_ts = start
+    for ts, key, entry in player.steps:
+        if speed:
+            if clock is None:
+                clock = (time.monotonic(), start or ts)
+            due = clock[0] + (ts - clock[1]) / 1e9 / speed
+            if due > time.monotonic() and held:
+                yield b"".join(held)
+                held, size = [], 0
+            yield from _wait(due, heartbeat_s)
+        last_ts = max(last_ts, ts)
+        for piece in player.pieces(key, entry):
+            at = last_ts
+            if piece.records is not None and (recv := int(piece.records["ts_recv"][-1])) != UNDEF_TS:
+                at = max(at, recv)
+            blob = player.apply(at, key, piece)
+            if blob:
+                held.append(blob)
+                size += len(blob)
+        if size >= WRITE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join((*held, bye_block(REPLAYED)))
+
+
+def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:
+    beat = time.monotonic() + heartbeat_s
+    while (left := due - time.monotonic()) > 0:
+        time.sleep(min(left, MAX_SLEEP_S))
+        if time.monotonic() >= beat:
+            beat += heartbeat_s
+            yield encode.event("heartbeat", {"ts_gateway": str(time.time_ns()), "feeds": []})

@@ -1,0 +1,365 @@
+"""Answers of the recall process that are one JSON object, or a file: history pages, books at an instant, exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services.gateway import encode
+from services.gateway.bars import PERIODS
+from services.gateway.bodies import levels_body
+from services.gateway.problems import bad_parameter
+from services.gateway.shards import ShardBooks
+from services.gateway.vector import ShardKey
+from shared.export import export
+from shared.history_client import Directory, History, HistoryError, SessionInfo, Span
+from shared.units import UNDEF_TS
+
+Cursor = tuple[int, int]  # index of the span, ordinal (of bars: ts) of the last row given
+FINE_NS = (
+    6 * 3600 * 10**9
+)  # volume of an activity histogram: from 1 s bars up to this range, then from 1 m bars
+
+
+class Asked:
+    """A job and where its answer comes from."""
+
+    def __init__(self, directory: Directory, job: dict[str, Any]) -> None:
+        self.directory, self.job = directory, job
+
+    def feed_of(self, symbol: dict[str, Any]) -> tuple[History, str, str]:
+        """(history, feed, symbol as the history takes it); HistoryError if no feed has recorded it."""
+        text = str(symbol["symbol"])
+        if symbol.get("feed"):
+            return self.directory.history(symbol["feed"]), symbol["feed"], str(symbol["instrument_id"])
+        dataset, _, bare = text.rpartition(":")
+        for feed in self.directory.feeds():
+            history = self.directory.history(feed)
+            if (
+                dataset
+                and dataset.lower() != feed
+                and all(s.dataset.lower() != dataset.lower() for s in history.sessions(feed))
+            ):
+                continue
+            try:
+                history.spans(feed, bare, session="all")
+            except HistoryError:
+                continue
+            return history, feed, bare
+        raise HistoryError(f"no instrument {text[:60]!r} is recorded or live: see /v1/instruments")
+
+    def range(self, info: SessionInfo) -> tuple[int, int]:
+        """[start, end) in ns: what was asked for, else all of the session."""
+        start, end = self.job.get("start"), self.job.get("end")
+        low = start if start is not None else (info.first_ts if info.records else 0)
+        return low, end if end is not None else max(info.last_ts + 1, low + 1)
+
+
+def _who(info: SessionInfo, span: Span, start: int, end: int) -> dict[str, Any]:
+    return {
+        "symbol": span.symbol or str(span.instrument_id),
+        "dataset": info.dataset,
+        "feed": info.feed,
+        "instrument_id": span.instrument_id,
+        "start": str(start),
+        "end": str(end),
+    }
+
+
+def _spans(asked: Asked) -> tuple[History, SessionInfo, list[Span]]:
+    history, feed, symbol = asked.feed_of(asked.job)
+    info = history.pick(feed, asked.job.get("session"), asked.job.get("start"))
+    return history, info, history.spans(feed, symbol, run=info.run)
+
+
+# -- pages -----------------------------------------------------------------------------------------------
+
+
+def _cursor(text: str | None) -> Cursor:
+    if not text:
+        return 0, 0
+    span, dot, last = text.partition(".")
+    if (
+        not dot
+        or not (span + last).isascii()
+        or not (span + last).isdecimal()
+        or len(last) > 19
+        or len(span) > 6
+    ):
+        raise bad_parameter("after", "after is `next` of the answer before")
+    return int(span), int(last)
+
+
+def rows(asked: Asked) -> bytes:
+    """One page of trades, bbo, bars or mbo."""
+    history, info, spans = _spans(asked)
+    job = asked.job
+    start, end = asked.range(info)
+    first_span, last = _cursor(job.get("after"))
+    limit, publisher = job["limit"], job.get("publisher")
+    found: list[Any] = []
+    follow = None
+    for index, span in enumerate(spans[first_span:], first_span):
+        after = previous = last if index == first_span else 0
+        for at, row in KINDS[job["kind"]](history, span, info.session, start, end, after, publisher, job):
+            if len(found) == limit:
+                follow = f"{index}.{previous}"
+                break
+            found.append(row)
+            previous = at
+        if follow:
+            break
+    return encode.dumps({**_who(info, spans[-1], start, end), "rows": found, "next": follow})
+
+
+Pages = Iterator[tuple[int, Any]]
+
+
+def _trades(
+    history: History,
+    span: Span,
+    session: int,
+    start: int,
+    end: int,
+    after: int,
+    publisher: int | None,
+    job: Any,
+) -> Pages:
+    for batch in history.trades(span, start, end, after if after else None):
+        for row in batch:
+            if publisher is None or row["publisher_id"] == publisher:
+                yield int(row["ordinal"]), encode.trade(row, session)
+
+
+def _later(span: Span, after: int) -> Span:
+    return replace(span, first=max(span.first, after + 1))
+
+
+def _bbo(
+    history: History,
+    span: Span,
+    session: int,
+    start: int,
+    end: int,
+    after: int,
+    publisher: int | None,
+    job: Any,
+) -> Pages:
+    for batch in history.bbo(_later(span, after), start, end):
+        for (
+            ordinal,
+            ts_event,
+            ts_recv,
+            _,
+            venue,
+            _,
+            _,
+            bid_px,
+            ask_px,
+            bid_sz,
+            ask_sz,
+            bid_ct,
+            ask_ct,
+        ) in batch.tolist():
+            if publisher is None or venue == publisher:
+                bid, ask = encode.best(bid_px, bid_sz, bid_ct), encode.best(ask_px, ask_sz, ask_ct)
+                yield ordinal, {
+                    "session": session, "ordinal": ordinal, "publisher_id": venue, "ts_event": str(ts_event),
+                    "ts_recv": str(ts_recv), "bid": bid, "ask": ask,
+                }  # fmt: skip
+
+
+def _mbo(
+    history: History,
+    span: Span,
+    session: int,
+    start: int,
+    end: int,
+    after: int,
+    publisher: int | None,
+    job: Any,
+) -> Pages:
+    for ordinals, batch in history.records(_later(span, after), start, end):
+        for ordinal, row in zip(ordinals.tolist(), batch, strict=True):
+            if publisher is None or row["publisher_id"] == publisher:
+                yield (
+                    ordinal,
+                    [
+                        session,
+                        ordinal,
+                        chr(row["action"]),
+                        chr(row["side"]),
+                        encode.price(int(row["price"])),
+                        int(row["size"]),
+                        str(row["order_id"]),
+                        int(row["flags"]),
+                        str(row["ts_event"]),
+                        str(row["ts_recv"]),
+                        int(row["sequence"]),
+                        int(row["publisher_id"]),
+                    ],
+                )
+
+
+def _bars(
+    history: History,
+    span: Span,
+    session: int,
+    start: int,
+    end: int,
+    after: int,
+    publisher: int | None,
+    job: Any,
+) -> Pages:
+    """Cursor: ts × 65536 + publisher, since a bar is one venue's."""
+    seconds = PERIODS[job["period"]] // 10**9
+    if after:
+        start = max(start, after >> 16)
+    for batch in history.bars(span, seconds, start, end):
+        for ts, open_, high, low, close, volume, trades, _, venue, _, _ in batch.tolist():
+            at = ts << 16 | venue
+            if at > after and (publisher is None or venue == publisher):
+                yield (
+                    at,
+                    {
+                        "session": session,
+                        "period": job["period"],
+                        "ts": str(ts),
+                        "open": encode.price(open_),
+                        "high": encode.price(high),
+                        "low": encode.price(low),
+                        "close": encode.price(close),
+                        "volume": volume,
+                        "trades": trades,
+                        "publisher_id": venue,
+                    },
+                )
+
+
+KINDS = {"trades": _trades, "bbo": _bbo, "mbo": _mbo, "bars": _bars}
+
+
+# -- a book at an instant --------------------------------------------------------------------------------
+
+
+def book(asked: Asked) -> bytes:
+    """/v1/book with at=: the same members as live."""
+    history, feed, symbol = asked.feed_of(asked.job)
+    job = asked.job
+    info = history.pick(feed, job.get("session"), job["at"])
+    if not info.records or job["at"] < info.first_ts:
+        raise HistoryError(f"nothing of {job['symbol']} is recorded at that time: see /v1/days")
+    found = history.book_at(feed, symbol, job["at"], job.get("session"))
+    books = ShardBooks(ShardKey(feed, found.span.shard), info.policy)
+    books.load(found.state)
+    books.session = info.session
+    who = _who(info, found.span, 0, 0)
+    head = {name: who[name] for name in ("symbol", "dataset", "feed", "instrument_id")}
+    head |= {"publisher_id": job["publisher"], "level": job["level"]}
+    number = found.span.instrument_id
+    if job["level"] == 3:
+        books.orders = found.state
+        return encode.dumps({**head, **books.orders_body(number, job["publisher"])})
+    return encode.dumps({**head, **levels_body(books, number, job["publisher"], job["depth"])})
+
+
+# -- calendars -------------------------------------------------------------------------------------------
+
+
+def activity(asked: Asked) -> bytes:
+    """Records of the feed, trades and volume of the instrument, in equal buckets."""
+    history, info, spans = _spans(asked)
+    start, end = asked.range(info)
+    span = spans[-1]
+    buckets = min(asked.job["buckets"], end - start)
+    seen = history.activity(info.feed, info.run, start, end, buckets, span.instrument_id)
+    volume = [0] * len(seen.records)
+    seconds = 1 if end - start <= FINE_NS else 60
+    for each in spans:
+        for batch in history.bars(each, seconds, start, end):
+            for ts, size in zip(batch["ts"].tolist(), batch["volume"].tolist(), strict=True):
+                index = (max(ts, start) - seen.start) // seen.step
+                if 0 <= index < len(volume):
+                    volume[index] += size
+    table = [
+        (str(seen.start + index * seen.step), records, trades, volume[index])
+        for index, (records, trades) in enumerate(zip(seen.records, seen.trades, strict=True))
+    ]
+    return encode.dumps({**_who(info, span, start, end), "bucket_ns": str(seen.step), "rows": table})
+
+
+def days(asked: Asked) -> bytes:
+    """Every recorded day, newest first; with a symbol only days on which the instrument has records."""
+    symbol = asked.job.get("symbol")
+    if symbol:
+        history, feed, bare = asked.feed_of({"symbol": symbol})
+        histories = [(history, feed)]
+        wanted = {(span.run, span.instrument_id) for span in history.spans(feed, bare, session="all")}
+    else:
+        histories, wanted = [(asked.directory.history(feed), feed) for feed in asked.directory.feeds()], None
+    found = []
+    for history, feed in histories:
+        infos = {info.run: info for info in history.sessions(feed)}
+        instruments = {run: history.instruments(feed, run) for run in infos}
+        for day in history.days(feed):
+            if wanted is None:
+                count = sum(
+                    1
+                    for row in instruments[day.run]
+                    if row.first_ts <= day.last_ts and row.last_ts >= day.first_ts
+                )
+            else:
+                count = sum(
+                    1 for row in instruments[day.run]
+                    if (day.run, row.instrument_id) in wanted and _on(day.date, row.first_ts, row.last_ts)
+                )  # fmt: skip
+                if not count:
+                    continue
+            found.append({
+                "date": day.date, "dataset": infos[day.run].dataset, "feed": feed, "session": day.session,
+                "first": str(day.first_ts), "last": str(day.last_ts), "records": day.records, "trades": day.trades,
+                "instruments": count,
+            })  # fmt: skip
+    found.sort(key=lambda row: (row["date"], row["feed"], row["session"]), reverse=True)
+    return encode.dumps({"days": found})
+
+
+def _on(date: str, first_ts: int, last_ts: int) -> bool:
+    begin = int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp()) * 10**9
+    return first_ts < begin + 86_400 * 10**9 and last_ts >= begin
+
+
+def recorded(asked: Asked) -> bytes:
+    """[feed, instrument_id, first, last] of every recorded instrument over all runs, for /v1/instruments."""
+    times: dict[tuple[str, int], tuple[int, int]] = {}
+    for feed in asked.directory.feeds():
+        history = asked.directory.history(feed)
+        for info in history.sessions(feed):
+            for row in history.instruments(feed, info.run):
+                if row.records and row.first_ts < UNDEF_TS:
+                    first, last = times.get((feed, row.instrument_id), (row.first_ts, row.last_ts))
+                    times[feed, row.instrument_id] = (min(first, row.first_ts), max(last, row.last_ts))
+    return encode.dumps(
+        [[feed, number, str(first), str(last)] for (feed, number), (first, last) in times.items()]
+    )
+
+
+def export_file(asked: Asked) -> tuple[Iterable[bytes], str, str]:
+    """(chunks, media type, file name)."""
+    history, feed, symbol = asked.feed_of(asked.job)
+    job = asked.job
+    schema = f"ohlcv-{job['period']}" if job["schema"] == "bars" else job["schema"]
+    made = export(
+        history,
+        feed,
+        symbol,
+        schema,
+        job["format"],
+        start=job["start"],
+        end=job["end"],
+        session=job["session"],
+    )
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(job["symbol"]))
+    return made.chunks, made.content_type, f"{safe}.{job['schema']}.{job['format']}"
