@@ -242,7 +242,7 @@ export function startFake({ port = 0, rate = 1 } = {}) {
       const limit = Number(query.get("limit") ?? 1000);
       const from = Number(query.get("after") ?? 0);
       const all = instruments.filter((i) => i.symbol.toLowerCase().includes(search) && (!query.get("dataset") || i.dataset === query.get("dataset")));
-      const rows = all.slice(from, from + limit).map((i) => answer(i, live.includes(i.symbol) ? days(i)[1].first : null, live.includes(i.symbol) ? days(i)[0].last : null));
+      const rows = all.slice(from, from + limit).map((i) => answer(i, live.includes(i.symbol) ? BigInt(DAY_MS - 86_400_000) * 1_000_000n : null, live.includes(i.symbol) ? BigInt(DAY_MS + 900_000) * 1_000_000n : null));
       return json(response, { instruments: rows, total: all.length, next: from + limit < all.length ? String(from + limit) : null });
     }
     if (parts[1] === "pipeline") return json(response, pipeline.answer());

@@ -85,11 +85,26 @@ export class View {
         rows: event.rows, stamps: stamps() }]];
     }
     if (this.interval) return [];
-    return this.change(market, event.ts);
+    return this.change(market, event.ts, event.touched);
+  }
+
+  /** The levels an event touched that differ from what was sent: all there is to compare when no level is cut off. */
+  touchedLevels(market, touched) {
+    const out = { B: [], A: [] };
+    for (const key of touched) {
+      const side = key[0];
+      const l = market.level(side, Number(key.slice(1)));
+      const old = this.sent[side].get(l[0]);
+      if (old ? old[1] === l[1] && old[2] === l[2] : !l[1]) continue;
+      if (l[1]) this.sent[side].set(l[0], l);
+      else this.sent[side].delete(l[0]);
+      out[side].push(l);
+    }
+    return out;
   }
 
   /** Events for what changed since the last call (book, bbo). */
-  change(market, ts) {
+  change(market, ts, touched = null) {
     if (this.channel === "bbo") {
       const now = JSON.stringify([market.top("B"), market.top("A")]);
       return now === this.bbo ? [] : [this.best(market, ts)];
@@ -97,8 +112,9 @@ export class View {
     if (this.channel !== "book") return [];
     const flags = JSON.stringify([Boolean(this.instrument.override?.crossed), Boolean(this.instrument.override?.stale),
       this.instrument.override?.auction ?? null]);
-    const out = { B: [], A: [] };
-    for (const side of ["B", "A"]) {
+    const cheap = touched && !this.instrument.override && (this.depth === 0 || this.depth >= 60);
+    const out = cheap ? this.touchedLevels(market, touched) : { B: [], A: [] };
+    for (const side of cheap ? [] : ["B", "A"]) {
       const now = new Map(this.levels(market, side).map((l) => [l[0], l]));
       for (const [px, l] of now) {
         const old = this.sent[side].get(px);

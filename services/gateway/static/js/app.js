@@ -2,6 +2,7 @@ import { $ } from "./dom.js";
 import { Catalogue } from "./catalogue.js";
 import { LiveSource } from "./live.js";
 import { HeatViews } from "./heat_views.js";
+import { Player } from "./player.js";
 import { State } from "./state.js";
 
 /** What every panel gets: the state, the source of instruments, and a way to tell the others. */
@@ -11,13 +12,15 @@ export class App extends EventTarget {
     this.state = new State();
     this.catalogue = new Catalogue();
     this.live = new LiveSource(this);
-    this.player = null;
     this.heatViews = new HeatViews(this.state);
+    this.player = new Player(this);
+    this.state.on("mode", () => this.turn());
+    this.state.on("tabs", () => this.state.get("mode") === "replay" && this.player.active && this.player.seek(this.player.ns));
   }
 
   /** Where panels read instruments from: live, or the replay player, whose screen is the same. */
   get source() {
-    return this.state.get("mode") === "replay" && this.player ? this.player : this.live;
+    return this.state.get("mode") === "replay" ? this.player : this.live;
   }
 
   get instrument() {
@@ -35,6 +38,17 @@ export class App extends EventTarget {
 
   announce(text) {
     $("#announce").textContent = text;
+  }
+
+  /** Live or replay: one of the two sources runs. */
+  turn() {
+    if (this.state.get("mode") === "replay") {
+      this.live.stop();
+      this.player.start();
+    } else {
+      this.player.stop();
+      this.live.start();
+    }
   }
 
   goLive() {

@@ -80,6 +80,20 @@ export class ColumnRing {
     return n;
   }
 
+  /** Puts the columns of a later ring behind ours. */
+  append(later) {
+    for (let i = 0; i < later.length; i++) {
+      const from = later.slot(i);
+      if (this.length && later.t[from] < this.last) continue;
+      const to = this.take(later.t[from]);
+      for (const name of ["base", "bid", "ask", "bids", "asks"]) this[name][to] = later[name][from];
+      const n = LEVELS * 2;
+      this.offset.set(later.offset.subarray(from * n, from * n + n), to * n);
+      this.size.set(later.size.subarray(from * n, from * n + n), to * n);
+    }
+    this.bucket = later.bucket ?? this.bucket;
+  }
+
   /** Index of the last column that began at or before ms; −1: none. */
   find(ms) {
     let low = 0;
@@ -118,6 +132,11 @@ export class Columns {
       }
     }
     if (ms > this.now) this.now = ms;
+  }
+
+  append(later) {
+    for (const [k, ring] of this.rings.entries()) ring.append(later.rings[k]);
+    this.now = Math.max(this.now, later.now);
   }
 
   gap(ms) {

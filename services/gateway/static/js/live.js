@@ -1,6 +1,7 @@
 import { apiUrl } from "./api.js";
 import { Instrument } from "./instrument.js";
 import { Stream } from "./stream.js";
+import { prefill } from "./prefill.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
 
@@ -102,7 +103,15 @@ export class LiveSource {
       for (const feed of e.feeds ?? []) this.feeds.set(feed.feed, feed);
     }
     if (event === "bye" && e.reason === "slow") this.slowAt = performance.now();
-    views.apply(event, e);
+    const i = views.apply(event, e);
+    if (i && !i.filled && event === "snapshot" && e.channel === "book") this.fill(i);
+  }
+
+  /** Once per instrument: its recent past, after the first snapshot told where the market is. */
+  fill(i) {
+    i.filled = true;
+    const tab = this.app.state.get("tabs").find((t) => this.instruments.get(tabKey(t)) === i);
+    if (tab) prefill(i, tab, tab.publisher);
   }
 
   lost(publisher, view) {

@@ -5,6 +5,7 @@ import { decode } from "./link.js";
 import { notice } from "./notice.js";
 import { Stage } from "./stage.js";
 import { Tabs } from "./tabs.js";
+import { Transport } from "./transport.js";
 import { applyTheme, watchSystemTheme } from "./theme.js";
 
 const app = new App();
@@ -28,6 +29,7 @@ new Tabs(app);
 new Figures(app);
 new Badges(app);
 new Stage(app).lay();
+app.transport = new Transport(app);
 state.on(["tabs", "depth", "queues", "rightTab"], () => app.live.sync());
-app.live.start();
+app.turn();
 window.mbostream = app;

@@ -1,0 +1,47 @@
+import { SseParser, readSse } from "./sse.js";
+
+/** One stretch of recorded data being read into a queue of {ms, ns, event, e, step}; waits while the queue is long. */
+const MOST = 60_000;
+const POLL_MS = 30;
+
+export class ReplayWindow {
+  constructor(url, queue) {
+    this.url = url;
+    this.queue = queue;
+    this.controller = new AbortController();
+    this.count = 0;
+    this.ms = 0;
+    this.ns = "0";
+    this.bye = null;
+  }
+
+  abort() {
+    this.controller.abort();
+  }
+
+  async read() {
+    const parser = new SseParser((event, e) => this.take(event, e));
+    await readSse(this.url, { signal: this.controller.signal, parser, onChunk: () => (this.queue.length > MOST ? this.room() : null) });
+    if (this.bye && this.bye.reason !== "replayed") throw new Error(this.bye.detail);
+  }
+
+  take(event, e) {
+    if (event === "bye") {
+      this.bye = e;
+      return;
+    }
+    if (event === "heartbeat") return;
+    const ns = event === "mbo" ? e.rows.at(-1)?.[8] : event === "snapshot" || event === "hello" ? null : e.ts_recv ?? e.ts;
+    if (ns) {
+      const ms = Number(ns) / 1e6;
+      if (ms > this.ms) [this.ms, this.ns] = [ms, ns];
+    }
+    const step = event === "delta" || event === "trade" || event === "mbo";
+    if (step) this.count++;
+    this.queue.push({ ms: this.ms, ns: this.ns, event, e, step });
+  }
+
+  async room() {
+    while (this.queue.length > MOST && !this.controller.signal.aborted) await new Promise((done) => setTimeout(done, POLL_MS));
+  }
+}
