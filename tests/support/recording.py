@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from services.persist.local import LocalHistory
 from services.persist.recorder import Cadence
 from services.persist.store import store_path
 from services.persist.writer import FeedWriter
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.dbn import Reader
+from shared.history import History
 from shared.records import MBO, Rows
 from shared.wire.codec import InEntry, encode_control, encode_records
 from shared.wire.keys import shard_of, stream_id
@@ -152,7 +152,7 @@ def flatten(entries: list[InEntry]) -> tuple[Rows, dict[int, dict[str, Any]]]:
     return np.concatenate(parts), controls
 
 
-def assert_stored(history: LocalHistory, feed: Feed, run: int = 1) -> None:
+def assert_stored(history: History, feed: Feed, run: int = 1) -> None:
     """The store holds exactly what was put: every record and control of every shard at its ordinal."""
     for shard in range(feed.shards):
         rows, controls = flatten(list(history.entries(feed.name, run, shard)))
