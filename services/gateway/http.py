@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import socket
 import ssl
@@ -41,9 +42,9 @@ class Http:
         self.failure: BaseException | None = None
         self._server: uvicorn.Server | None = None
         self.socket = self._bind()
+        self.address = self._address()
 
-    @property
-    def address(self) -> str:
+    def _address(self) -> str:
         host, port = self.socket.getsockname()[:2]
         scheme = "https" if self.settings.tls_cert_file else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -87,8 +88,17 @@ class Http:
             raise UsageError(f"TLS: {settings.tls_cert_file} and {settings.tls_key_file}: {error}") from error
         return config, sweeper
 
+    @staticmethod
+    def _forward_logs() -> None:
+        """What uvicorn says goes to our log, limited: bad requests of strangers must not fill it."""
+        logger = logging.getLogger("uvicorn.error")
+        if not any(isinstance(handler, _Forward) for handler in logger.handlers):
+            logger.addHandler(_Forward(logging.WARNING))
+        logger.propagate = False
+
     def start(self) -> None:
         """Serve; returns when connections are accepted."""
+        self._forward_logs()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1_048_576), hard))
@@ -140,6 +150,13 @@ class Http:
             self._thread.join(5.0)
         with contextlib.suppress(OSError):
             self.socket.close()
+
+
+class _Forward(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        fields = {"error": f"{type(error).__name__}: {error}"} if error is not None else {}
+        log.limited("http", detail=record.getMessage().splitlines()[0], **fields)
 
 
 class _Server(uvicorn.Server):

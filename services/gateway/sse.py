@@ -154,6 +154,8 @@ class StreamEndpoint:
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
+        except asyncio.CancelledError:
+            transport.abort()  # the server stops without a drain
         finally:
             self.hub.remove(client)
 

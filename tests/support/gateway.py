@@ -50,7 +50,9 @@ class Feed:
             self.symbols = dict(symbols)
         keys = self.broker.keys
         meta = {"shards": self.shards, "policy": self.policy, "dataset": self.name.upper(), "session": self.session, "state": "open", "readers": "book"}  # fmt: skip
-        self.broker.call("HSET", keys.feed(self.name, "meta"), *[part for pair in meta.items() for part in pair])
+        self.broker.call(
+            "HSET", keys.feed(self.name, "meta"), *[part for pair in meta.items() for part in pair]
+        )
         self.ordinals = dict.fromkeys(range(self.shards), 0)
         for number, symbol in self.symbols.items():
             row = {"symbol": symbol, "publishers": [], "tick_px": 10_000_000}
@@ -58,9 +60,14 @@ class Feed:
         self.broker.call("SADD", keys.feeds, self.name)
         for shard in range(self.shards):
             self.states.setdefault(shard, ShardState(self.policy, kind="reference"))  # type: ignore[arg-type]
-            self.control({"type": "begin", "session": self.session, "policy": self.policy, "dataset": "T", "ts": 0}, shard)
+            self.control(
+                {"type": "begin", "session": self.session, "policy": self.policy, "dataset": "T", "ts": 0},
+                shard,
+            )
         for number, symbol in self.symbols.items():
-            self.control({"type": "mapping", "instrument_id": number, "symbol": symbol}, shard_of(number, self.shards))
+            self.control(
+                {"type": "mapping", "instrument_id": number, "symbol": symbol}, shard_of(number, self.shards)
+            )
 
     def control(self, control: dict[str, Any], shard: int = 0) -> None:
         first = self._append(shard, 1, lambda n: encode_control(control, n, self.now(), self.now(), 0))
@@ -109,7 +116,9 @@ class Feed:
         """Leave an image of the shard as it is, and the previous one."""
         state, keys = self.states[shard], self.broker.keys
         offset = stream_id(state.session, state.ordinal)
-        staged = images.stage(self.broker, keys.shard(self.name, shard, f"img:{offset}:t"), offset, time.time(), state.image())
+        staged = images.stage(
+            self.broker, keys.shard(self.name, shard, f"img:{offset}:t"), offset, time.time(), state.image()
+        )
         img = keys.shard(self.name, shard, "img")
         if previous := self.broker.call("HGET", img, "newest"):
             self.broker.call("HSET", img, "previous", previous)
@@ -125,7 +134,9 @@ class Gateway:
     """A GatewayService whose reader runs in a thread of this process; a context manager."""
 
     def __init__(self, broker_url: str, prefix: str, **settings: Any) -> None:
-        self.settings = GatewaySettings(broker=broker_url, prefix=prefix, **{"port": 0, "drain_spread_s": 0.1, **settings})
+        self.settings = GatewaySettings(
+            broker=broker_url, prefix=prefix, **{"port": 0, "drain_spread_s": 0.1, **settings}
+        )
         self.service = GatewayService(self.settings)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
@@ -182,7 +193,9 @@ class Gateway:
         return int(self.url.rsplit(":", 1)[1])
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(self.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=20)
+        return httpx.get(
+            self.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()}, timeout=20
+        )
 
     def json(self, path: str) -> Any:
         answer = self.get(path)
@@ -191,7 +204,9 @@ class Gateway:
 
     def position(self, feed: Feed, shard: int = 0) -> int:
         """Ordinal up to which the shard is folded; 0 before that."""
-        books = {(k.feed, k.shard): b for k, b in self.service.hub.state.books.items()}.get((feed.name, shard))
+        books = {(k.feed, k.shard): b for k, b in self.service.hub.state.books.items()}.get(
+            (feed.name, shard)
+        )
         return books.ordinal if books and books.session == feed.session else 0
 
     def caught_up(self, feed: Feed) -> None:
@@ -242,7 +257,9 @@ class Stream:
     def all(self, name: str) -> list[dict[str, Any]]:
         return [event.data for event in list(self.events) if event.name == name]
 
-    def first(self, name: str, where: Callable[[dict[str, Any]], object] = lambda data: True) -> dict[str, Any]:
+    def first(
+        self, name: str, where: Callable[[dict[str, Any]], object] = lambda data: True
+    ) -> dict[str, Any]:
         """The first such event; waits for it."""
         return eventually(lambda: next((data for data in self.all(name) if where(data)), None))
 
