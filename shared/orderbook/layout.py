@@ -1,0 +1,94 @@
+"""Where everything lies in the kernel's arrays: offsets and sizes, shared by the kernel, its readers and books.py.
+
+All arrays are flat and of 8-byte words, or of u32 where named so; index 0 of a pool means "none".
+"""
+
+from __future__ import annotations
+
+# --- meta: one word each -------------------------------------------------------------------------------------------
+BOOKS_USED = 0  # slots ever used
+BOOK_FREE = 1  # first free slot + 1; the next one is in its KEY word
+ORDER_FREE, ORDERS_USED, ORDERS_FREE = (
+    2,
+    3,
+    4,
+)  # first free order, one past the last ever used, length of the free list
+LEVEL_FREE, LEVELS_USED, LEVELS_FREE = 5, 6, 7
+CHUNK_FREE, CHUNKS_USED, CHUNKS_FREE = 8, 9, 10
+DIRS_USED, DIR_CLASS = (
+    11,
+    12,
+)  # words of the directory pool in use; the largest class of block handed out so far
+HASHED = 13  # entries in the order table
+EVENT = 14  # the last event number given out (they mark fills)
+DIRTY, TOUCHED_BOOKS = 15, 16  # entries in the lists of a batch
+HELD = 17  # from here to OPEN_TRADES: set to 0 by `scan`
+BBO_ROWS, TRADE_ROWS, AUCTION_ROWS, EFFECT_ROWS = 18, 19, 20, 21
+INTERLEAVED = 22  # trades of two events overlapped: rows are to be sorted
+OPEN_TRADES = 23  # books whose event has trade rows without `end`
+BATCH = 24  # number of this batch
+SEED, SEED2 = 25, 26  # of the order table's hash
+EXECUTED_ORDERS = 27
+GRAVES = 28  # entries in the table of levels that are gone but were touched in this batch
+POSITION, REASON = 29, 30  # where `run` stopped, and why
+PENDING = 31  # what is left in the dirty list after a flush: levels of books inside a snapshot
+DIR_FREE = 40  # + class: offset + 1 of the first free block
+META_WORDS = 96
+
+# Why `run` stopped before the end.
+DONE, POOLS_FULL, OUTPUT_FULL, DIRTY_FULL = 0, 1, 2, 3
+
+# --- a book: five cache lines in use, four of them hot, then its counters -------------------------------------------
+KEY = 0  # instrument_id << 16 | publisher_id
+APPLY = 1  # the last ordinal of this batch whose records are applied; later ones are held
+FLAGS = 2  # BOOK_*
+OPEN = 3  # records held back
+TRADES, EFFECTS = (
+    4,
+    5,
+)  # 1 + number of the last row of this event that lacks its `end`; rows are chained through it
+TOUCHED = 6  # number of the batch in which it was last put on the list
+EVENT_NO = 7
+SIDE = 8  # + 4 a side: bids, asks
+CHUNK, LEVELS_IN, CHUNKS, DIR = (
+    0,
+    1,
+    2,
+    3,
+)  # top chunk, levels in it, chunks, directory (offset << 8 | class + 1)
+BBO = 16  # as last published: bid price, size, count, ask price, size, count
+LAST_PX = 22
+STATE = 23  # bits below
+ORDINAL, TS_EVENT, TS_RECV, RECORDS = 24, 25, 26, 27
+LEVELS = 28  # + side
+HEAD = 30  # instrument_id | publisher_id << 32: as rows have it
+AUCTION = 32  # as last published: present, price, size, bid price, size, count, ask price, size, count
+EXECUTED = 41  # first order of the list of executed ones
+EXECUTED_COUNT = 42
+COUNTS = 48  # + anomaly code
+BOOK_WORDS = 72
+
+MAYBE_BAD, IN_SNAPSHOT, FILLED = 1, 2, 4
+
+# --- an order: 32 bytes ----------------------------------------------------------------------------------------------
+ORDER_WORDS = 4  # id, ts_event, then as u32:
+O_SIZE, O_LEVEL, O_PREV, O_NEXT = 4, 5, 6, 7  # O_LEVEL: level << 2 | aggregate << 1 | side
+O_EXECUTED = 0xFFFF_FFFF  # in O_LEVEL: not in the book, taken out by policy `execute`
+
+# --- a level: 32 bytes -----------------------------------------------------------------------------------------------
+LEVEL_WORDS = 4  # key (price, or ~price of an ask: the best is the largest), size, then as u32:
+L_COUNT, L_HEAD, L_TAIL, L_DIRTY = 4, 5, 6, 7  # L_DIRTY: 1 + place in the dirty list
+
+# --- chunks of a side's sorted levels ------------------------------------------------------------------------------
+CAP = 64  # levels in a chunk
+ENTRY_WORDS = 2  # key, level
+DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRST << k
+
+# --- order table: open addressing, linear probing, backward-shift deletion -------------------------------------------
+HASH_WORDS = 2  # id, order | (slot + 1) << 32
+
+# --- dirty list: key, slot << 1 | side, level (0: gone), place in the table of graves + 1 ----------------------------
+DIRTY_WORDS = 4
+GRAVE_MULTIPLIER = -0x61C8_8646_80B5_83EB  # 0x9E3779B97F4A7C15 as i64
+
+ENDS = 1 << 31  # in a slot number: this record ends its event
