@@ -51,6 +51,15 @@ export class App extends EventTarget {
     }
   }
 
+  /** Opens the first instrument that has a live book; says so when there is none. */
+  async openFirst() {
+    const { instruments } = await this.catalogue.search("", { limit: 200 });
+    const first = instruments.find((i) => i.live) ?? instruments[0];
+    this.state.set({ tabs: [], active: 0 });
+    if (first) this.state.open(first.symbol);
+    return Boolean(first);
+  }
+
   goLive() {
     this.state.set({ mode: "live" });
   }

@@ -22,6 +22,16 @@ export class Catalogue {
     return answer;
   }
 
+  /** Which of these specs no feed has. */
+  async missing(specs) {
+    const found = await Promise.all(specs.map(async (spec) => {
+      const symbol = spec.includes(":") ? spec.slice(spec.indexOf(":") + 1) : spec;
+      const { instruments } = await this.search(/^\d+$/.test(symbol) ? "" : symbol, { limit: 1000 });
+      return instruments.some((row) => [row.symbol, `${row.dataset}:${row.symbol}`, String(row.instrument_id), `${row.dataset}:${row.instrument_id}`].includes(spec));
+    }));
+    return specs.filter((_, k) => !found[k]);
+  }
+
   /** Facts of one spec into an Instrument, when they come. */
   async describe(spec, instrument) {
     let row = this.bySpec.get(spec);

@@ -1,9 +1,12 @@
 import { floorDiv, formatPrice, gcd, placesOf } from "./price.js";
 
 /**
- * The tick grid of an instrument: row number ⇄ exact price. Rows are Numbers counted from an origin near the market, so
- * they stay exact whatever the price is; a price off the grid makes the tick finer (`fit` tells, rows then change).
+ * The tick grid of an instrument: row number ⇄ exact price. Prices are multiples of the tick; rows are Numbers counted from
+ * an origin near the market (a multiple of a million ticks, so that groups of rows are round prices), so they stay exact
+ * whatever the price is. A price off the grid makes the tick finer: `fit` tells, rows computed before are then void.
  */
+const BLOCK = 1_000_000n;
+
 export class Grid {
   constructor(tick = null) {
     this.tick = tick;
@@ -21,37 +24,30 @@ export class Grid {
 
   /** Makes every price of `prices` a row. Returns true when rows computed before are void. */
   fit(prices) {
-    let changed = false;
+    let { tick } = this;
+    let first = null;
     for (const px of prices) {
-      if (this.origin === null) {
-        this.origin = this.tick === null ? px : floorDiv(px, this.tick) * this.tick;
-        changed = true;
-      }
-      const off = px - this.origin;
-      if (this.tick === null) {
-        if (off !== 0n) {
-          this.tick = off < 0n ? -off : off;
-          changed = true;
-        }
-      } else if (off % this.tick !== 0n) {
-        this.tick = gcd(this.tick, off);
-        changed = true;
-      }
+      first ??= px;
+      if (tick === null) tick = px < 0n ? -px : px || null;
+      else if (px % tick !== 0n) tick = gcd(tick, px);
     }
-    if (changed) this.version++;
-    return changed;
+    if (first === null || tick === null || (tick === this.tick && this.origin !== null)) return false;
+    this.tick = tick;
+    this.origin = floorDiv(this.origin ?? first, tick * BLOCK) * tick * BLOCK;
+    this.version++;
+    return true;
   }
 
   holds(px) {
-    return this.ready && (px - this.origin) % this.tick === 0n;
+    return this.ready && px % this.tick === 0n;
   }
 
   row(px) {
-    return this.tick === null ? 0 : Number(floorDiv(px - this.origin, this.tick));
+    return this.ready ? Number(floorDiv(px - this.origin, this.tick)) : 0;
   }
 
   price(row) {
-    return this.origin + BigInt(Math.round(row)) * (this.tick ?? 1n);
+    return this.origin + BigInt(Math.round(row)) * this.tick;
   }
 
   text(row) {

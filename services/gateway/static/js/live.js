@@ -1,6 +1,7 @@
 import { apiUrl } from "./api.js";
 import { Instrument } from "./instrument.js";
 import { Stream } from "./stream.js";
+import { notice } from "./notice.js";
 import { prefill } from "./prefill.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
@@ -131,6 +132,19 @@ export class LiveSource {
     if (state.phase === "waiting" || state.phase === "closed") for (const i of this.instruments.values()) i.broke();
     this.connection = all.reduce((worst, s) => (rank.indexOf(s.phase) > rank.indexOf(worst.phase) ? s : worst), all[0] ?? state);
     this.app.emit("connection", this.connection);
+    if (state.reason === "http-404") this.prune();
+  }
+
+  /** One unknown symbol fails the whole stream (a saved layout of yesterday, say): close it and go on with the rest. */
+  async prune() {
+    const { state, catalogue } = this.app;
+    const tabs = state.get("tabs");
+    const gone = await catalogue.missing(tabs.map((t) => t.spec)).catch(() => []);
+    if (!gone.length || state.get("tabs") !== tabs) return;
+    notice(`${gone.join(", ")}: no feed has it now; closed. Press / to find another.`, { kind: "bad", key: "gone" });
+    const left = tabs.filter((t) => !gone.includes(t.spec));
+    if (left.length) state.set({ tabs: left, active: 0 });
+    else this.app.openFirst();
   }
 
   retryNow() {

@@ -1,6 +1,7 @@
 import { Calendar } from "./calendar.js";
 import { Days, rangeOf } from "./days.js";
 import { $, el, icon, setText } from "./dom.js";
+import { GoTo } from "./goto.js";
 import { clock, day } from "./format.js";
 import { draws } from "./frame.js";
 import { SPEEDS } from "./player.js";
@@ -27,21 +28,21 @@ export class Transport {
   }
 
   build() {
-    const { player, state } = this.app;
+    const { player } = this.app;
     const tool = (name, label, click) => el("button", { class: "tool", "aria-label": label, title: label, on: { click } }, icon(name));
     this.liveButton = el("button", { class: "live-button", title: "Live (G)", on: { click: () => this.app.goLive() } }, el("i"), "Live");
     this.dayButton = el("button", { class: "day-button", popovertarget: "calendar", title: "Recorded days" }, icon("calendar"), (this.dayText = el("span", {}, "–")));
     this.playButton = el("button", { class: "tool play", "aria-label": "Play", on: { click: () => this.play() } }, icon("play"));
     this.speed = el("select", { "aria-label": "Replay speed", title: "Replay speed (, and .)", on: { change: (e) => player.setSpeed(e.target.value === "max" ? "max" : Number(e.target.value)) } },
       ...SPEEDS.map((s) => el("option", { value: String(s) }, s === "max" ? "max" : `${s}×`)));
-    this.clock = el("output", { class: "clock", "aria-label": "Market time, UTC" });
+    this.clock = el("button", { class: "clock", title: "Go to a time (T)", on: { click: () => this.ask() } });
+    this.goto = new GoTo((ms) => this.seek(ms), () => this.app.source.marketNow(this.app.instrument));
     this.date = el("span", { class: "clock-date" });
     this.controls = el("div", { class: "controls" },
       (this.backButton = tool("prev", "One event back (Shift+N)", () => player.stepBack())), this.playButton,
       (this.nextButton = tool("next", "One event on (N)", () => player.step())), this.speed);
     $("#transport").append(this.liveButton, this.dayButton, this.controls, el("div", { class: "clock-box" }, this.clock, this.date),
       el("div", { class: "timeline-box" }, el("canvas", { id: "timeline", role: "slider", tabindex: "0", "aria-label": "Timeline of recorded activity", "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0" })));
-    void state;
   }
 
   async reload() {
@@ -62,6 +63,11 @@ export class Transport {
     this.timeline.show(state.activeTab.spec, range);
     setText(this.dayText, row ? row.date : this.days.error ? "no history" : "nothing recorded");
     this.draw();
+  }
+
+  ask() {
+    const { range } = this.app.player;
+    if (range) this.goto.open(range);
   }
 
   play() {
