@@ -763,7 +763,8 @@ def run(out: Out, n: int, room: int, until: int, single: bool, s: State) -> int:
     due at
     `until` (ns) or later. Returns the number of records in `out`."""
     limit = len(out) - room
-    while n <= limit and s.heap_ts[0] < until:
+    due = np.uint64(until)  # compared with a signed number, both would become floats and lose 256 ns
+    while n <= limit and s.heap_ts[0] < due:
         b = s.heap_book[0]
         s.g[0].now = s.heap_ts[0]
         n = act(out, n, s, b, single)

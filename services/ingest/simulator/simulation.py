@@ -70,7 +70,8 @@ class Simulation:
         day = 0
         while self._left() > 0:
             for happening in calendar.plan_day(self.spec, day):
-                yield from self._until(happening.ts)
+                if happening.kind != calendar.OPEN_DAY:  # nobody trades at night
+                    yield from self._until(happening.ts)
                 if self._left() <= self._room:
                     break  # near the exact end: single messages only
                 yield from self._do(happening, day)
@@ -111,7 +112,7 @@ class Simulation:
         state.g[0]["now"] = max(int(state.g[0]["now"]), what.ts)
         if what.kind == calendar.BURST:
             state.values[what.instrument] += np.random.default_rng([self.spec.seed, what.ts]).normal(0.0, 8.0)
-            state.books["burst_until"][books] = what.ts + int(_BURST_S * NS)
+            state.books["burst_until"][books] = what.ts + int(min(_BURST_S, self.spec.day_s / 100) * NS)
             return
         if what.kind == calendar.OPEN_DAY:
             yield from self._open_day(what, day)

@@ -29,6 +29,11 @@ def mapping(one: InstrumentSymbol) -> Control:
     }
 
 
+def gap(reason: str, from_ns: int | None, to_ns: int | None, instrument_id: int = 0) -> Message:
+    """Records are missing: of one instrument, or (0) of all."""
+    return Message("gap", instrument_id, to_ns or 0, {"reason": reason, "from": from_ns, "to": to_ns})
+
+
 def day(ts_ns: int) -> Control:
     """The control of the UTC day that `ts_ns` lies in."""
     date = dt.datetime.fromtimestamp(ts_ns // 1_000_000_000, dt.UTC).date()
@@ -90,6 +95,11 @@ class Annotator:
     def _message(self, message: Message) -> Iterator[Control]:
         if message.kind == "mapping":
             yield from self._map(message.control())
+        elif message.kind == "gap":
+            control = message.control()
+            if not message.instrument_id:
+                del control["instrument_id"]
+            yield control
         elif message.kind in ("definition", "status") and self._is_kept(message.instrument_id):
             if message.kind == "definition":
                 if self._definitions.get(message.instrument_id) == message.fields:

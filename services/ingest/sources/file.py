@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from services.ingest.sources.annotate import Annotator, plan
+from services.ingest.sources.annotate import Annotator, gap, plan
 from services.ingest.sources.base import Chunk
 from services.ingest.sources.merge import merge
 from services.ingest.sources.paths import ScannedFile
@@ -52,13 +52,20 @@ class _Pass:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def parts(self, one: ScannedFile) -> Iterator[Part]:
+        last = one.first_ts
         with Reader(one.path) as reader:
-            yield from reader.parts()
+            for part in reader.parts():
+                if part.records is not None:
+                    last = int(part.records["ts_recv"][-1])
+                yield part
             for name, count in reader.skipped.items():
                 self.skipped[name] = self.skipped.get(name, 0) + count
             if (note := reader.truncation()) is not None:
                 self.notes.append(note)
                 log.warning("file_is_cut_off", file=str(one.path), cut_bytes=reader.cut_bytes, text=note)
+                following = [each.first_ts for each in self.files if each.first_ts > last]
+                if following:
+                    yield Part(None, gap(f"{one.path.name} is cut off", last, min(following)))
 
     def merged(self) -> Iterator[Rows | Message]:
         if len(self.files) == 1:
