@@ -95,8 +95,6 @@ class Launcher:
             status = child.process.returncode
             if status in (1, 2):
                 return status
-            if status == 0:
-                return None
             if now - child.started_at > STABLE_S:
                 child.backoff_s = BACKOFF_FIRST_S
             child.start_at = now + child.backoff_s

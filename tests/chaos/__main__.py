@@ -1,0 +1,234 @@
+"""`python -m tests.chaos [--minutes N] [--seed S]`: random faults on a running pipeline, then compare everything.
+
+A simulated market of many instruments flows at a rate through `mbo up` with two workers and two gateways. At random
+times a random fault strikes (tests/chaos/faults.py). At the end, against the file: the final books of an offline
+rebuild, every stored record byte for byte, a reader's fold of `:out`, and what SSE clients that reconnected hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.ingest.router import split
+from services.persist.sql import connect
+from services.persist.store import feeds_in
+from shared.client import Client
+from shared.dbn import Reader
+from shared.orderbook.engine import make_engine
+from shared.orderbook.lines import final_lines
+from shared.records import MBO, Rows
+from shared.units import UNDEF_PX, UNDEF_TS, px_to_str
+from tests.chaos.faults import Faults
+from tests.chaos.follower import Follower
+from tests.support import eventually
+from tests.support.pipeline import Pipeline
+
+SHARDS = 4
+PAUSE_S = (0.3, 1.8)  # between two faults
+FINISH_S = 300.0
+
+
+class SseClient(threading.Thread):
+    """Follows books through every gateway restart until the pipeline says goodbye."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self.client = Client(address, symbols="ALL_SYMBOLS", channels="book", depth="all")
+        self.last = ""
+
+    def run(self) -> None:
+        while self.last != "ended":
+            try:
+                for event in self.client:
+                    if event.name == "bye":
+                        self.last = str(event.data["reason"])
+            except Exception as error:  # noqa: BLE001 - a client of a dying gateway sees anything; it goes on
+                self.last = repr(error)
+                time.sleep(0.2)
+
+    def books(self) -> dict[str, list[list[list[Any]]]]:
+        return {
+            str(book.state["symbol"]): [[list(row) for row in side] for side in (book.bids, book.asks)]
+            for book in self.client.books.values()
+        }
+
+
+def make_market(path: Path, instruments: int, messages: int, seed: int) -> None:
+    command = [sys.executable, "-m", "services", "simulate", str(path), "--instruments", str(instruments)]
+    subprocess.run(
+        [*command, "--messages", str(messages), "--seed", str(seed)], check=True, capture_output=True
+    )
+
+
+def source_records(path: Path) -> Rows:
+    with Reader(path) as reader:
+        parts = [part.records for part in reader.parts() if part.records is not None]
+    return np.concatenate(parts)
+
+
+def _value(name: str, value: object) -> int:
+    """A column of `mbo sql` back as DBN has it: text actions, NULL for undefined."""
+    if value is None:
+        return UNDEF_PX if name == "price" else UNDEF_TS
+    return ord(str(value)) if name in ("action", "side") else int(str(value))
+
+
+def stored_by_shard(data: Path) -> dict[int, bytes]:
+    """Every stored record's bytes, in ordinal order, by shard."""
+    found: dict[int, bytes] = {}
+    for feed in feeds_in(str(data)):
+        db, _ = connect(str(data), feed)
+        for shard in range(SHARDS):
+            rows = db.cursor().execute(
+                "SELECT publisher_id, instrument_id, ts_event, order_id, price_px, size, flags, channel_id, action, side,"
+                " ts_recv, ts_in_delta, sequence FROM mbo WHERE shard=? ORDER BY ordinal", (shard,)
+            ).fetchall()  # fmt: skip
+            out = np.zeros(len(rows), MBO)
+            out["length"], out["rtype"] = 14, 160
+            names = ("publisher_id", "instrument_id", "ts_event", "order_id", "price", "size", "flags", "channel_id",
+                     "action", "side", "ts_recv", "ts_in_delta", "sequence")  # fmt: skip
+            for name, column in zip(names, zip(*rows, strict=True), strict=False):
+                out[name] = [_value(name, value) for value in column]
+            found[shard] = out.tobytes()
+        db.close()
+    return found
+
+
+def offline_books(path: Path, records: Rows) -> list[str]:
+    """The truth: one engine over the whole file, without a pipeline."""
+    with Reader(path) as reader:
+        symbols = {row.instrument_id: row.symbol for row in reader.metadata.instruments()}
+    engine = make_engine("raw")
+    engine.apply(records, 1)
+    engine.end()
+    return sorted(final_lines(engine, symbols))
+
+
+def run(minutes: float, seed: int, rate: int, instruments: int, work: Path) -> dict[str, Any]:
+    rng = random.Random(seed)
+    market, data = work / "market.dbn", work / "data"
+    make_market(market, instruments, round(rate * minutes * 60), seed)
+    started = time.monotonic()
+    args = [
+        "--source",
+        str(market),
+        "--rate",
+        str(rate),
+        "--books",
+        "2",
+        "--gateways",
+        "2",
+        "--policy",
+        "raw",
+        "--drain",
+    ]
+    with Pipeline(data, *args) as pipeline:
+        address = pipeline.address()
+        faults = Faults(pipeline.process.pid, data, rng, work)
+        follower = Follower(data)
+        clients = [SseClient(address), SseClient(address)]
+        try:
+            eventually(
+                lambda: (data / "store").exists() and any((data / "store").glob("*.sqlite")), timeout_s=60
+            )
+            for thread in (follower, *clients):
+                thread.start()
+            end = time.monotonic() + minutes * 60
+            while time.monotonic() < end and pipeline.process.poll() is None:
+                faults.inject()
+                time.sleep(rng.uniform(*PAUSE_S))
+        finally:
+            faults.end()
+        status = pipeline.wait(FINISH_S)
+        follower._stop_asked.set()
+    log = pipeline.log
+    for client in clients:
+        client.join(5)
+    took = time.monotonic() - started
+    return {"status": status, "seconds": round(took), "faults": sum(faults.counts.values()), "kinds": dict(faults.counts),
+            **compare(market, data, follower, clients), "tracebacks": log.count("Traceback")}  # fmt: skip
+
+
+def compare(market: Path, data: Path, follower: Follower, clients: list[SseClient]) -> dict[str, Any]:
+    """Counts of everything that is not as the source says; all must be 0."""
+    sent = source_records(market)
+    stored = stored_by_shard(data)
+    missing = doubled = reordered = 0
+    for shard, records in enumerate(split(sent, SHARDS)):
+        want, got = records.tobytes(), stored.get(shard, b"")
+        difference = (len(want) - len(got)) // MBO.itemsize
+        missing, doubled = missing + max(difference, 0), doubled + max(-difference, 0)
+        reordered += difference == 0 and want != got
+    truth = offline_books(market, sent)
+    final = (data / "final-books.jsonl").read_text(encoding="utf-8").splitlines()
+    books = {line["symbol"]: line for line in map(json.loads, truth)}
+    shown = {
+        symbol: [
+            [[px_to_str(px), size, count] for px, size, count in line[side]] for side in ("bids", "asks")
+        ]
+        for symbol, line in books.items()
+    }
+    wrong_clients = [
+        sum(client.books().get(symbol) != book for symbol, book in shown.items() if any(book))
+        for client in clients
+    ]
+    folded = 0
+    for line in books.values():
+        key = (line["publisher_id"], line["instrument_id"])
+        bids, asks = follower.books.get(key, ({}, {}))
+        got = [
+            [[px, *row] for px, row in sorted(bids.items(), reverse=True)],
+            [[px, *row] for px, row in sorted(asks.items())],
+        ]
+        folded += got != [line["bids"], line["asks"]]
+    return {
+        "records": len(sent), "missing": missing, "duplicated": doubled, "reordered": int(reordered),
+        "wrong_final_books": len(set(truth) ^ set(final)), "out_gaps": len(follower.gaps),
+        "wrong_folded_books": folded, "wrong_client_books": wrong_clients, "books": len(truth),
+        "client_connects": [client.client.connects for client in clients], "overlaps_seen": follower.overlaps,
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--rate", type=int, default=4000, help="records a second")
+    parser.add_argument("--instruments", type=int, default=200)
+    parser.add_argument("--keep", action="store_true", help="keep the working folder")
+    args = parser.parse_args()
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
+    work = Path(tempfile.mkdtemp(prefix="mbo-chaos-"))
+    print(f"chaos: seed {seed}, {args.minutes} min, {args.rate} records/s, folder {work}", flush=True)
+    found = run(args.minutes, seed, args.rate, args.instruments, work)
+    print(json.dumps(found, indent=2))
+    zero = (
+        "status",
+        "missing",
+        "duplicated",
+        "reordered",
+        "wrong_final_books",
+        "out_gaps",
+        "wrong_folded_books",
+        "tracebacks",
+    )
+    bad = [name for name in zero if found[name]] + ["wrong_client_books"] * any(found["wrong_client_books"])
+    print(f"chaos: {'FAILED: ' + ', '.join(bad) if bad else 'all there, once'} (seed {seed})")
+    if not bad and not args.keep:
+        subprocess.run(["rm", "-rf", str(work)], check=False)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
