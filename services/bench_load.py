@@ -46,7 +46,8 @@ class Stream(asyncio.Protocol):
         self._in_body = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
         self.transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,10 +147,18 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
         stream.transport.abort()
     latencies = sorted(totals.latencies_ns) or [0]
     return {
-        "events": totals.events, "records": totals.records, "bytes": totals.bytes, "blocks": totals.blocks, "wall_s": wall,
-        "client_cpu_percent": 100 * cpu / wall, "lost": lost,
-        "latency_ms": {name: latencies[min(len(latencies) - 1, int(len(latencies) * q))] / 1e6 for name, q in (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))},
-    }  # fmt: skip
+        "events": totals.events,
+        "records": totals.records,
+        "bytes": totals.bytes,
+        "blocks": totals.blocks,
+        "wall_s": wall,
+        "client_cpu_percent": 100 * cpu / wall,
+        "lost": lost,
+        "latency_ms": {
+            name: latencies[min(len(latencies) - 1, int(len(latencies) * q))] / 1e6
+            for name, q in (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
+        },
+    }
 
 
 def main() -> int:

@@ -37,12 +37,36 @@ START_S = 30.0
 WARM_S = 1.5
 
 SCENARIOS: dict[str, dict[str, Any]] = {
-    "fanout": {"clients": 1000, "rate": 100, "batch": 1, "query": "channels=book&depth=5", "budget": "p99 < 15 ms at 100 k events/s"},
-    "mbo": {"clients": 130, "rate": 140, "batch": 1000, "query": "channels=mbo&encoding=columns&compress=1", "budget": "17 M records/s"},
-    "mbo-plain": {"clients": 130, "rate": 65, "batch": 1000, "query": "channels=mbo&encoding=columns", "budget": "8 M records/s"},
-    "idle": {"clients": 5000, "rate": 0, "batch": 1, "query": "channels=bbo", "budget": "< 100 MB, < 12 KB a client"},
+    "fanout": {
+        "clients": 1000,
+        "rate": 100,
+        "batch": 1,
+        "query": "channels=book&depth=5",
+        "budget": "p99 < 15 ms at 100 k events/s",
+    },
+    "mbo": {
+        "clients": 130,
+        "rate": 140,
+        "batch": 1000,
+        "query": "channels=mbo&encoding=columns&compress=1",
+        "budget": "17 M records/s",
+    },
+    "mbo-plain": {
+        "clients": 130,
+        "rate": 65,
+        "batch": 1000,
+        "query": "channels=mbo&encoding=columns",
+        "budget": "8 M records/s",
+    },
+    "idle": {
+        "clients": 5000,
+        "rate": 0,
+        "batch": 1,
+        "query": "channels=bbo",
+        "budget": "< 100 MB, < 12 KB a client",
+    },
     "storm": {"clients": 1000, "rate": 0, "batch": 1, "query": "channels=book", "budget": "< 1 s"},
-}  # fmt: skip
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             latency = result["latency_ms"]
             print(
-                f"{name:10} {result['clients']} clients  {result['events_per_s']:,.0f} events/s  {result['records_per_s']:,.0f} records/s  "
+                f"{name:10} {result['clients']} clients  {result['events_per_s']:,.0f} events/s  "
+                f"{result['records_per_s']:,.0f} records/s  "
                 f"p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms  {result['kb_per_client']:.1f} KB a client  "
                 f"connect {result['storm_s']:.2f} s  gateway {result['cpu_percent']:.0f} % CPU, load client "
                 f"{result['client_cpu_percent']:.0f} %   budget: {scenario['budget']}"
@@ -75,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Producer:
-    """A session of one instrument, appended at a fixed rate from a thread: `:in` and the `:out` that an engine makes."""
+    """A session of one instrument, appended at a fixed rate from a thread: `:in`, and `:out` as an engine makes it."""
 
     def __init__(self, url: str, batch: int) -> None:
         self.broker = Broker(url, name="bench")
@@ -105,7 +130,7 @@ class Producer:
         self.send(self.seed())
 
     def rows(self, count: int) -> Rows:
-        """Adds near the touch, each cancelled some records later: a book that stays small and changes with every event."""
+        """Adds near the touch, each cancelled some records later: a book that stays small."""
         out = np.zeros(count, MBO)
         out["length"], out["rtype"], out["publisher_id"], out["instrument_id"] = (
             MBO_BYTES // 4,
@@ -260,10 +285,14 @@ def _measure(
     scenario: dict[str, Any], seconds: float, producer: Producer, gateway: _Gateway
 ) -> dict[str, Any]:
     job = {
-        "port": int(gateway.port), "path": f"/v1/stream?symbols={SYMBOL}&{scenario['query']}", "clients": scenario["clients"],
-        "compressed": "compress=1" in scenario["query"], "seconds": seconds, "warm_s": WARM_S,
+        "port": int(gateway.port),
+        "path": f"/v1/stream?symbols={SYMBOL}&{scenario['query']}",
+        "clients": scenario["clients"],
+        "compressed": "compress=1" in scenario["query"],
+        "seconds": seconds,
+        "warm_s": WARM_S,
         "sample": max(1, scenario["clients"] // 100),
-    }  # fmt: skip
+    }
     before = gateway.rss_kb()
     load = subprocess.Popen(
         [sys.executable, "-m", "services.bench_load"],
