@@ -1,7 +1,7 @@
 """`mbo bench persist`: records a second into a store on one core, bytes a record, and what reading it back costs.
 
-Writes a real file (synchronous=FULL) through the recorder the service uses: engine, blocks, BBO, trades, bars, images and
-offset; only the broker is left out. Every number is of a store whose content was compared with the input.
+Writes a real file (synchronous=FULL) through the recorder the service uses: engine, blocks, BBO, trades, bars, images
+and offset; only the broker is left out. Every number is of a store whose content was compared with the input.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from shared.errors import MboError, UsageError
 from shared.export import export
 from shared.history_types import stored_entry
 from shared.records import MBO, Rows
+from shared.units import F_LAST, UNDEF_PX
 
 FEED = "bench"
 CHUNK = 32_768  # as services/persist/writer.py joins entries
@@ -81,8 +82,18 @@ def _load(path: str | None) -> Rows:
 
 
 def repeat(one: Rows, records: int, instruments: int) -> Rows:
-    """The file again and again, each time later and on order ids of its own. Several instruments: each begins at another
-    place of the file, so that neighbours are not copies of each other, and all are merged by time."""
+    """The file again and again, each time later, on order ids of its own and after an R that empties the book. Several
+    instruments: each begins at another place of the file, so that neighbours are not copies, all merged by time."""
+    clear = one[:1].copy()
+    clear["action"], clear["side"], clear["price"], clear["size"], clear["order_id"] = (
+        ord("R"),
+        ord("N"),
+        UNDEF_PX,
+        0,
+        0,
+    )
+    clear["flags"] = F_LAST
+    one = np.concatenate([clear, one])
     span = np.uint64(int(one["ts_recv"].max()) - int(one["ts_recv"].min()) + 1_000_000)
     ids = np.uint64(int(one["order_id"].max()) + 1)
     parts = []
@@ -93,7 +104,7 @@ def repeat(one: Rows, records: int, instruments: int) -> Rows:
         early = np.uint64(int(one["ts_recv"][begin]) - int(one["ts_recv"][0]))
         for name in ("ts_recv", "ts_event"):
             part[name] += span * again - early
-        part["order_id"] += ids * again
+        part["order_id"] += ids * again * (part["action"] != ord("R"))
         part["instrument_id"] = FIRST_ID + instrument
         parts.append(part[begin : begin + -(-records // instruments)])
     rows = np.concatenate(parts)
@@ -117,7 +128,7 @@ def measure(rows: Rows, instruments: int, one: Rows) -> dict[str, Any]:
         for name, table in (("mbo", "block"), ("bbo", "bbo_block")):
             result[f"{name}_bytes_a_record"] = (
                 db.execute(f"SELECT coalesce(sum(bytes), 0) FROM {table}").fetchone()[0] / n
-            )  # noqa: S608
+            )
         db.close()
         result["file_bytes_a_record"] = store_path(data, FEED).stat().st_size / n
         result |= reading(rows, LocalHistory(data))
@@ -176,7 +187,7 @@ def reading(rows: Rows, history: LocalHistory) -> dict[str, float]:
     made = export(history, FEED, symbol, "mbo", "dbn")
     size = sum(len(chunk) for chunk in made.chunks)
     exported = time.perf_counter() - begun
-    draw = random.Random(1)
+    draw = random.Random(1)  # noqa: S311 - instants to ask for
     low, high = int(rows["ts_recv"][0]), int(rows["ts_recv"][-1])
     instants = [draw.randint(low, high) for _ in range(25)]
     hour = _times(

@@ -85,13 +85,14 @@ def _tally(
     m_records: Any,
     m_trades: Any,
 ) -> Any:
-    """Returns (rows done, books used, minutes used); stops early when the book arrays are full."""
+    """Returns (rows done, books used, minutes used, newest ts_recv); stops early when the book arrays are full."""
     mask = len(table) - 1
     found = used
     slots = len(keys)
     last_key = np.int64(-1)
     book = np.int64(0)
     minute = np.int64(-1)
+    newest = np.int64(0)
     spot = -1
     for i in range(start, len(rows)):
         r = rows[i]
@@ -102,7 +103,7 @@ def _tally(
                 book = table[slot]
                 if book < 0:
                     if found == slots:
-                        return i, found, spot + 1
+                        return i, found, spot + 1, newest
                     book = found
                     found += 1
                     table[slot] = book
@@ -122,6 +123,7 @@ def _tally(
         dirty[book] = 1
         recv = r["ts_recv"]
         if recv >= 0:
+            newest = max(newest, recv)
             first[book] = min(first[book], recv)
             last[book] = max(last[book], recv)
             at = recv // MINUTE_NS
@@ -133,7 +135,7 @@ def _tally(
                 m_trades[spot] = 0
             m_records[spot] += 1
             m_trades[spot] += is_trade
-    return len(rows), found, spot + 1
+    return len(rows), found, spot + 1, newest
 
 
 class Tally:
@@ -170,14 +172,14 @@ class Tally:
         self._enter(self._used)
         self._used += 1
 
-    def add(self, rows: Rows) -> None:
-        """Count MBO records."""
+    def add(self, rows: Rows) -> int:
+        """Count MBO records; the newest ts_recv among them (0 if none has one)."""
         view = rows.view(MBO_SIGNED)
-        done = 0
+        done = newest = 0
         minutes, records, trades = np.empty((3, len(rows)), np.int64)
         while done < len(rows):
             keys, totals, traded, first, last, dirty = self._cols
-            done, self._used, spots = _tally(
+            done, self._used, spots, recv = _tally(
                 view,
                 done,
                 self._table,
@@ -198,8 +200,10 @@ class Tally:
                 sums = self.minutes.setdefault(minute, [0, 0])
                 sums[0] += n
                 sums[1] += t
+            newest = max(newest, recv)
             if done < len(rows):
                 self._room(2 * self._cols.shape[1])
+        return newest
 
     def dirty(self) -> list[tuple[int, int, int, int, int, int]]:
         """(instrument_id, publisher_id, records, trades, first_ts, last_ts) of books changed since the last call."""

@@ -320,7 +320,13 @@ def position(db: sqlite3.Connection, run: int, at: int) -> list[int]:
 def _position(db: sqlite3.Connection, run: int, shard: int, at: int) -> int:
     db.execute("BEGIN")
     try:
-        row = db.execute("SELECT ordinal FROM offset WHERE run=? AND shard=?", (run, shard)).fetchone()
+        row = db.execute("SELECT ordinal, floor FROM offset WHERE run=? AND shard=?", (run, shard)).fetchone()
+        if row and row[1]:  # retention: before its first image nothing is known
+            kept = db.execute(
+                "SELECT recv_run FROM image WHERE run=? AND shard=? AND ordinal=?", (run, shard, row[1])
+            ).fetchone()
+            if kept is None or at < kept[0]:
+                return int(row[1]) - 1
         block = db.execute(
             "SELECT body, last FROM block WHERE run=? AND shard=? AND recv_run>? ORDER BY recv_run, last LIMIT 1",
             (run, shard, min(at, UNDEF - 1)),

@@ -25,7 +25,7 @@ from shared.records import BBO, MBO, Rows
 from shared.wire.codec import InEntry
 
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
-IMAGE_FLOOR_RECORDS = 50_000  # small books: an image no oftener than this …
+IMAGE_FLOOR_RECORDS = 100_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
 _TRADE_COLUMNS = [
     "instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side",
@@ -77,7 +77,7 @@ class Recorder:
         self._trades: list[Rows] = []
         self._controls: list[tuple[int, int, Mapping[str, Any]]] = []
         self._new_mbo: list[tuple[int, int, Rows]] = []
-        self._new_bbo: list[Rows] = []
+        self._new_bbo: list[tuple[int, int, Rows]] = []
         self._image_at = 0
         self._image_run = 0
         self._image_due = IMAGE_FLOOR_RECORDS
@@ -143,8 +143,7 @@ class Recorder:
         assert entry.first == self.offset + 1
         self.offset = entry.last
         if entry.records is not None:
-            self._tally.add(entry.records)
-            self.recv_run = derive.span(entry.records, self.recv_run).recv_run
+            self.recv_run = max(self.recv_run, self._tally.add(entry.records))
             self._new_mbo.append((entry.first, entry.last, entry.records))
             self._records += entry.n
         else:
@@ -152,7 +151,7 @@ class Recorder:
             self._controls.append((entry.last, entry.n, entry.control))
         batch: Batch = self.state.apply(entry)
         if len(batch.bbo):
-            self._new_bbo.append(batch.bbo)
+            self._new_bbo.append((entry.first, entry.last, batch.bbo))
         if len(batch.trades):
             self._trades.append(batch.trades)
 
@@ -206,17 +205,14 @@ class Recorder:
         self._new_mbo.clear()
 
     def _save_bbo(self, db: sqlite3.Connection) -> None:
-        fresh: list[tuple[int, int, Rows]] = []
-        if self._new_bbo:  # one piece a save, that speaks for everything since the piece before it
-            rows = self._new_bbo[0] if len(self._new_bbo) == 1 else np.concatenate(self._new_bbo)
-            done = self._bbo.pieces[-1][1] if self._bbo.pieces else self._bbo_done
-            fresh = [(done + 1, self.offset, rows)]
-            self._bbo.add(*fresh[0])
-            self._new_bbo.clear()
+        for piece in self._new_bbo:
+            self._bbo.add(*piece)
         if self._bbo.rows < self.cadence.block_rows:
-            self._save_tail(db, KIND_BBO, self._bbo, fresh)
+            self._save_tail(db, KIND_BBO, self._bbo, self._new_bbo)
+            self._new_bbo.clear()
             return
-        parts = self._bbo.cut(self.cadence.block_rows)
+        self._new_bbo.clear()
+        parts = list(self._bbo.cut(self.cadence.block_rows))
         for index, (_, rows) in enumerate(parts):
             last = self.offset if index == len(parts) - 1 else int(rows[-1]["ordinal"])
             body = self._encoder.bbo(rows, self._bbo_done + 1, last)

@@ -34,7 +34,8 @@ class Retention:
         try:
             limit = self._limit(db)
             removed = self._remove(db, limit) if limit is not None else 0
-            db.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
+            # not execute: it takes the pragma's first row of no columns for its end, one page a call
+            db.executescript(f"PRAGMA incremental_vacuum({STEP_PAGES})")
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")

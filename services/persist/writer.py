@@ -139,9 +139,10 @@ class FeedWriter:
                 continue  # sent again after the broker lost its tail: stored already
             if session > shard.session:
                 self._apply(shard, pending)
-                if entry.first > 1 and not self._give_up(shard):
+                begin = entry if entry.first == 1 else self._begin_of(shard, session)
+                if begin is None and not self._give_up(shard):
                     return
-                self._begin(shard, session, entry)
+                self._begin(shard, session, begin or entry)
                 if entry.last <= shard.ordinal:
                     continue
             if entry.first > shard.ordinal + 1:
@@ -209,6 +210,15 @@ class FeedWriter:
         return Run(number, session, len(self.shards), policy, identity, began)
 
     # -- gaps -------------------------------------------------------------------------------------------------------
+
+    def _begin_of(self, shard: Shard, session: int) -> InEntry | None:
+        """The begin of a session that `:in` no longer has, from the journal's feed-back."""
+        back = self._broker.keys.shard(self.feed, shard.number, "back")
+        for item in self._broker.read({back: stream_id(session, 0)}, count=1).get(back, []):
+            entry = decode_in(item.d)
+            if parse_id(item.id)[0] == session and entry.first == 1:
+                return entry
+        return None
 
     def _fill(self, shard: Shard, upto: int) -> bool:
         """Ordinals before `upto` are missing from `:in`: take them from the journal's feed-back, or wait for it, or
