@@ -322,8 +322,9 @@ export function startFake({ port = 0, rate = 1 } = {}) {
     else if (what === "refuse") { mode.refuse = Date.now() + Number(args.ms ?? 2000); for (const c of [...clients]) c.response.destroy(); }
     else if (what === "auth") mode.auth = args.on === "1";
     else if (what === "silent") mode.silent = args.on === "1";
-    else if (what === "skip") for (const c of clients) for (const vs of c.views.values()) for (const v of vs) if (v.channel === "book") v.q += 1;
-    else if (what === "session") {
+    else if (what === "skip") {
+      for (const c of clients) for (const vs of c.views.values()) for (const v of vs) v.q += v.channel === "book" ? 1 : 0;
+    } else if (what === "session") {
       const entry = wake(i);
       i.session += 1;
       entry.market = entry.recording.market();

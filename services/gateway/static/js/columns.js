@@ -85,7 +85,7 @@ export class ColumnRing {
     for (let i = 0; i < later.length; i++) {
       const from = later.slot(i);
       if (this.length && later.t[from] < this.last) continue;
-      const to = this.take(later.t[from]);
+      const to = this.length && later.t[from] === this.last ? this.slot(this.length - 1) : this.take(later.t[from]);
       for (const name of ["base", "bid", "ask", "bids", "asks"]) this[name][to] = later[name][from];
       const n = LEVELS * 2;
       this.offset.set(later.offset.subarray(from * n, from * n + n), to * n);

@@ -7,6 +7,8 @@ import { formatPrice } from "./price.js";
 import { colors } from "./theme.js";
 
 /** Cumulative depth around the mid: how much one must trade to move the price so far. */
+const EVERY_MS = 60;
+
 export class Depth {
   constructor(root, app, tab) {
     Object.assign(this, { app, tab, cursor: null, seen: "", reach: null });
@@ -36,12 +38,13 @@ export class Depth {
     this.seen = "";
   }
 
-  frame() {
-    if (!this.canvas.visible) return;
+  frame(now) {
+    if (!this.canvas.visible || (now - (this.drawnAt ?? 0) < EVERY_MS && this.seen !== "")) return;
     const i = this.app.source.instrument(this.tab);
     const key = `${i.book.version}.${i.grid.version}`;
     if (key === this.seen && !this.canvas.dirty) return;
     this.seen = key;
+    this.drawnAt = now;
     this.canvas.dirty = false;
     this.draw(this.canvas.begin(), i);
   }

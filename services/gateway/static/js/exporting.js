@@ -19,7 +19,7 @@ export class Exporting {
     this.rangeTexts = [el("span", { class: "dim" }), el("span", { class: "dim" }), el("span", { class: "dim" }, "UTC")];
     this.start = el("input", { type: "datetime-local", step: "1", "aria-label": "Start, UTC" });
     this.end = el("input", { type: "datetime-local", step: "1", "aria-label": "End, UTC" });
-    this.curl = el("textarea", { readonly: true, rows: "3", "aria-label": "curl command", spellcheck: "false" });
+    this.curl = el("textarea", { readonly: true, rows: "4", "aria-label": "curl command", spellcheck: "false" });
     this.download = el("a", { class: "button primary", download: "" }, "Download");
     this.copy = el("button", { class: "button", type: "button", on: { click: () => this.copied() } }, "Copy as curl");
     this.periodLabel = el("label", {}, el("span", {}, "Bar"), this.period);

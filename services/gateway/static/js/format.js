@@ -7,8 +7,10 @@ export function compact(n) {
   return `${(n / 1e9).toFixed(2)}B`;
 }
 
+const separated = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
 export function grouped(n) {
-  return Math.round(n).toLocaleString("en-US");
+  return separated.format(n);
 }
 
 export function duration(ms) {

@@ -15,12 +15,19 @@ export function draws(widget) {
 }
 
 function loop(now) {
+  requestAnimationFrame(loop);
   if (lastAt) times[count++ % times.length] = now - lastAt;
   lastAt = now;
   const began = performance.now();
-  for (const widget of widgets) widget.frame(now);
+  for (const widget of widgets) {
+    try {
+      widget.frame(now);
+    } catch (error) {
+      widgets.delete(widget); // one broken panel must not stop the others; the error still reaches the console
+      reportError(error);
+    }
+  }
   work[count % work.length] = performance.now() - began;
-  requestAnimationFrame(loop);
 }
 
 const work = new Float32Array(120);

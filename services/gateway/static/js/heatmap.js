@@ -254,7 +254,7 @@ export class Heatmap {
     c.lineWidth = 1;
     c.strokeStyle = colors.panel;
     for (const cluster of clusters) {
-      const radius = Math.max(1.6, Math.min(15, 15 * Math.sqrt(cluster.size / this.bubbleMax)));
+      const radius = Math.max(1.6, Math.min(12, 12 * Math.sqrt(cluster.size / this.bubbleMax)));
       c.beginPath();
       c.arc(this.x(cluster.t), this.y(cluster.row), radius, 0, 6.2832);
       c.globalAlpha = 0.86;

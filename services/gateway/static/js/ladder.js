@@ -14,6 +14,7 @@ import { colors, reducedMotion } from "./theme.js";
 const ROW = 20;
 const HEAD = 22;
 const FLASH_MS = 450;
+const TEXT_MS = 30;
 export const GROUPS = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000, 100_000, 1_000_000];
 
 export class Ladder {
@@ -21,6 +22,7 @@ export class Ladder {
     Object.assign(this, { app, tab, small });
     this.center = 0;
     this.follow = true;
+    this.drawnAt = 0;
     this.group = 1;
     this.scale = 1;
     this.seen = "";
@@ -179,8 +181,10 @@ export class Ladder {
     const flashing = wall - this.flashedAt < FLASH_MS;
     const key = `${i.book.version}.${i.trades.version}.${i.orders.version}.${i.grid.version}`;
     this.table.update(i, wall);
+    if (now - this.drawnAt < TEXT_MS && !canvas.dirty && this.seen !== "" && !this.drag) return;
     const moving = this.advance(i);
     if (key === this.seen && !canvas.dirty && !moving && !flashing) return;
+    this.drawnAt = now;
     if (key !== this.seen) this.flashedAt = wall;
     this.seen = key;
     canvas.dirty = false;
@@ -211,7 +215,7 @@ export class Ladder {
     }
     if (!this.gliding && Math.abs(off) < half * 0.35) return false;
     this.gliding = Math.abs(off) > 0.5;
-    this.center += off * 0.12;
+    this.center += off * 0.22;
     if (!this.gliding) this.center = Math.round(this.center);
     return true;
   }
@@ -436,7 +440,9 @@ export class Ladder {
     c.fillStyle = colors.muted;
     c.textAlign = "right";
     const middle = (top + bottom) / 2;
-    c.fillText(`spread ${formatPrice(ask.px - bid.px, i.grid.places)}`, x.priceX - 7, middle);
+    const spread = formatPrice(ask.px - bid.px, i.grid.places);
+    const room = x.priceX - 14;
+    c.fillText([`spread ${spread}`, spread].find((t) => c.measureText(t).width < room) ?? "", x.priceX - 7, middle);
     c.textAlign = "left";
     c.fillText(`${grouped(ticks)} ${ticks === 1 ? "tick" : "ticks"}`, x.askX + 7, middle);
   }

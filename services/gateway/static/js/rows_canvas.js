@@ -9,6 +9,7 @@ import { colors } from "./theme.js";
  */
 const ROW = 18;
 const HEAD = 20;
+const TEXT_MS = 30;
 
 export class RowsCanvas {
   constructor(root) {
@@ -75,11 +76,12 @@ export class RowsCanvas {
     this.seen = "";
   }
 
-  frame() {
-    if (!this.canvas.visible) return;
+  frame(now) {
+    if (!this.canvas.visible || (now - (this.drawnAt ?? 0) < TEXT_MS && this.seen !== "")) return;
     const key = `${this.held ? "held" : this.version()}.${this.offset}`;
-    if (key === this.seen && !this.canvas.dirty && !this.moving) return;
+    if (key === this.seen && !this.canvas.dirty) return;
     this.seen = key;
+    this.drawnAt = now;
     this.canvas.dirty = false;
     this.draw(this.canvas.begin());
   }

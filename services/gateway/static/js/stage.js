@@ -29,6 +29,8 @@ export class Stage {
     stage.replaceChildren();
     this.mark();
     const { values } = this.app.state;
+    const n = values.tabs.length;
+    stage.style.setProperty("--columns", String(n <= 3 ? n : Math.ceil(n / 2)));
     if (values.view === "pipeline") this.add("pipeline", (root) => new Pipeline(root, this.app));
     else if (values.layout === "ladders") for (const tab of values.tabs) this.add("ladders", (root) => new Ladder(root, this.app, tab, { compact: true }), tab);
     else if (values.layout === "charts") for (const tab of values.tabs) this.add("charts", (root) => new Heatmap(root, this.app, tab, { compact: true }), tab);

@@ -1,5 +1,5 @@
 import { apiUrl } from "./api.js";
-import { el, icon, setClass, setText, svg } from "./dom.js";
+import { el, icon, setText, svg } from "./dom.js";
 import { draws } from "./frame.js";
 import { parsePrice, toNumber } from "./price.js";
 import { Stream } from "./stream.js";
@@ -122,7 +122,6 @@ export class Watch {
       const [low, high] = [Math.min(...p), Math.max(...p)];
       row.line.setAttribute("points", p.map((v, k) => `${(k / (POINTS - 1)) * 60},${high > low ? 15 - ((v - low) / (high - low)) * 14 : 8}`).join(" "));
       const up = p.at(-1) - p[0];
-      setClass(row.line.parentNode, "");
       row.line.parentNode.setAttribute("class", `spark ${up > 0 ? "up" : up < 0 ? "down" : ""}`);
     }
   }
