@@ -181,6 +181,8 @@ class Books:
             carried = self._carry_ordinals
             words = np.concatenate([*self._carry, words.reshape(-1, 7)]).reshape(-1)
             slots = np.concatenate((self._carry_slots, slots[:n]))
+            interrupted = self._book_table()[self._carry_slots, lo.INTERRUPTED] == carried
+            slots[: len(carried)][interrupted] |= np.uint32(lo.ENTERS)
             self._drop_carry()
             n += len(carried)
             if n > self._room:
@@ -226,6 +228,9 @@ class Books:
             self._graves, touched, level_rows, touched_rows,
         )  # fmt: skip
         levels = level_rows[: meta[lo.DIRTY] * 4].view(LEVEL)
+        if meta[lo.EARLY]:
+            levels = _newest(levels)
+            meta[lo.EARLY] = 0
         books = touched_rows[: meta[lo.TOUCHED_BOOKS] * 4].view(TOUCHED)
         meta[lo.DIRTY] = meta[lo.TOUCHED_BOOKS] = 0
         if meta[lo.PENDING]:
@@ -310,7 +315,7 @@ class Books:
                     free = lo.DIR_FREE + (where & 0xFF) - 1
                     self._dirs[where >> 8] = meta[free]
                     meta[free] = (where >> 8) + 1
-            table[slot] = 0
+            table[slot] = 0  # the slot is not found any more; its next owner begins with zeros too
             table[slot, lo.KEY] = meta[lo.BOOK_FREE]
             meta[lo.BOOK_FREE] = slot + 1
         self._index = _zeros(len(self._index), np.int32)
@@ -598,7 +603,7 @@ class Books:
                 table[:n, at] = books[name].astype(np.int64)
         table[:n, lo.STATE] = books["maybe_bad"] * lo.MAYBE_BAD
         table[:n, lo.STATE] |= np.where(books["flags"] & BOOK_SNAPSHOT, lo.IN_SNAPSHOT, 0)
-        table[:n, lo.APPLY] = -1
+        table[:n, lo.APPLY] = table[:n, lo.INTERRUPTED] = -1
         table[:n, lo.COUNTS :] = books["anomalies"]
         self._restore_executed(state)
         self._restore_carry(state)
@@ -642,6 +647,8 @@ class Books:
         self._carry = [np.ascontiguousarray(state.carry).view(np.uint64).reshape(-1, 7).copy()]
         table = self._book_table()
         table[:, lo.OPEN] = np.bincount(self._carry_slots, minlength=len(table))
+        first = np.unique(self._carry_slots, return_index=True)
+        table[first[0], lo.FIRST_HELD] = self._carry_ordinals[first[1]]
 
     def _restore_pending(self, state: images.Frozen) -> None:
         n = len(state.pending)
@@ -705,6 +712,12 @@ def _join(parts: list[Rows], layout: Any) -> Rows:
     if not parts:
         return empty(layout)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _newest(rows: Rows) -> Rows:
+    """Without the rows that a later one of the same level supersedes: a snapshot began and ended in the batch."""
+    last = {key: i for i, key in enumerate(rows[["publisher_id", "instrument_id", "side", "price"]].tolist())}
+    return rows[sorted(last.values())]
 
 
 def _as_records(state: images.Frozen) -> Rows:

@@ -82,7 +82,7 @@ def scan(words: Any, first: Any, start: Any, slots: Any, meta: Any, books: Any, 
                     books[U(b + k)] = 0
                 books[U(b + lo.KEY)] = key
                 books[U(b + lo.HEAD)] = (key >> 16) | ((key & 0xFFFF) << 32)
-                books[U(b + lo.APPLY)] = -1
+                books[U(b + lo.APPLY)] = books[U(b + lo.INTERRUPTED)] = -1
                 books[U(b + lo.LAST_PX)] = _UNDEF
                 books[U(b + lo.BBO)] = _UNDEF
                 books[U(b + lo.BBO + 3)] = _UNDEF
@@ -97,12 +97,19 @@ def scan(words: Any, first: Any, start: Any, slots: Any, meta: Any, books: Any, 
         if flags & units.F_SNAPSHOT:
             if books[U(b + lo.OPEN)]:
                 books[U(b + lo.COUNTS + kinds.EVENT_INTERRUPTED)] += 1
+                begun = books[U(b + lo.FIRST_HELD)]
+                if begun >= first:
+                    slots[U(begun - first)] |= U(lo.ENTERS)
+                else:
+                    books[U(b + lo.INTERRUPTED)] = begun
                 books[U(b + lo.OPEN)] = 0
             books[U(b + lo.APPLY)] = first + i
             if flags & units.F_LAST:
                 mark |= lo.ENDS
         else:
             held = books[U(b + lo.OPEN)] + 1
+            if held == 1:
+                books[U(b + lo.FIRST_HELD)] = first + i
             if flags & units.F_LAST or held == kinds.EVENT_RECORDS_MAX:
                 if not flags & units.F_LAST:
                     books[U(b + lo.COUNTS + kinds.EVENT_TOO_LONG)] += 1
@@ -168,7 +175,7 @@ def run(
     while k < stop:
         p = k * RECORD_WORDS
         mark = I(slots[U(k)])
-        slot = mark & (lo.ENDS - 1)
+        slot = mark & lo.SLOT
         ends = mark & lo.ENDS
         b = slot * lo.BOOK_WORDS
         o = carried[U(k)] if k < nc else first + (k - nc)
@@ -178,12 +185,12 @@ def run(
 
         # --- prefetch what records further on will touch ---------------------------------------------------------
         if many and k + 12 < n:
-            line = books_at + I(slots[U(k + 12)] & U(lo.ENDS - 1)) * (lo.BOOK_WORDS * 8)
+            line = books_at + I(slots[U(k + 12)] & U(lo.SLOT)) * (lo.BOOK_WORDS * 8)
             prefetch(line)
             prefetch(line + 64)
             prefetch(line + 128)
             prefetch(line + 192)
-            ahead = I(slots[U(k + 6)] & U(lo.ENDS - 1)) * lo.BOOK_WORDS + lo.SIDE
+            ahead = I(slots[U(k + 6)] & U(lo.SLOT)) * lo.BOOK_WORDS + lo.SIDE
             if (words[U((k + 6) * RECORD_WORDS + 4)] >> U(56)) == U(units.SIDE_ASK):
                 ahead += 4
             top = books[U(ahead + lo.CHUNK)] * lo.CAP + books[U(ahead + lo.LEVELS_IN)]
@@ -191,14 +198,14 @@ def run(
             prefetch(chunks_at + top * (lo.ENTRY_WORDS * 8) - 80)
         if deep and k + 12 < n:
             q = (k + 12) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 12)] & U(lo.ENDS - 1)) * _MIX)
+            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 12)] & U(lo.SLOT)) * _MIX)
             prefetch(table_at + (I(x) & hmask) * (lo.HASH_WORDS * 8))
             q = (k + 8) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 8)] & U(lo.ENDS - 1)) * _MIX)
+            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 8)] & U(lo.SLOT)) * _MIX)
             e = table[U((I(x) & hmask) * lo.HASH_WORDS + 1)] & 0xFFFF_FFFF
             prefetch(orders_at + e * (lo.ORDER_WORDS * 8))
             q = (k + 4) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 4)] & U(lo.ENDS - 1)) * _MIX)
+            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 4)] & U(lo.SLOT)) * _MIX)
             e = table[U((I(x) & hmask) * lo.HASH_WORDS + 1)] & 0xFFFF_FFFF
             if e:
                 prefetch(orders_at + I(orders4[U(e * 8 + lo.O_PREV)]) * (lo.ORDER_WORDS * 8))
@@ -238,6 +245,23 @@ def run(
             books[U(b + lo.TS_RECV)] = I(words[U(p + 5)])
         books[U(b + lo.ORDINAL)] = o
 
+        if (flags & units.F_SNAPSHOT or mark & lo.ENTERS) and not state & lo.IN_SNAPSHOT:
+            if state & lo.FILLED:
+                meta[lo.EVENT] += 1
+                books[U(b + lo.EVENT_NO)] = meta[lo.EVENT]
+            state = I(lo.IN_SNAPSHOT)
+            # What this batch has touched in the book is published as it stands now: at its last event end.
+            for i in range(dn):
+                owner = dirty[U(i * 4 + 1)]
+                if owner >> 1 == slot:
+                    lv = dirty[U(i * 4 + 2)]
+                    dirty[U(i * 4 + 1)] = -2 - owner
+                    dirty[U(i * 4 + 2)] = 0
+                    if lv:
+                        dirty[U(i * 4 + 2)] = levels[U(lv * lo.LEVEL_WORDS + 1)]
+                        dirty[U(i * 4 + 3)] |= I(levels4[U(lv * 8 + lo.L_COUNT)]) << 32
+                        levels4[U(lv * 8 + lo.L_DIRTY)] = 0
+                    meta[lo.EARLY] += 1
         if flags & units.F_SNAPSHOT:
             # What was held before a snapshot ends with its first record.
             chain = books[U(b + lo.TRADES)]
@@ -254,11 +278,12 @@ def run(
                 chain = effects[U(at)]
                 effects[U(at)] = o
             books[U(b + lo.EFFECTS)] = 0
-            if not state & lo.IN_SNAPSHOT:
-                if state & lo.FILLED:
-                    meta[lo.EVENT] += 1
-                    books[U(b + lo.EVENT_NO)] = meta[lo.EVENT]
-                state = lo.IN_SNAPSHOT
+            if books[U(b + lo.FLAGS)] & rows.BOOK_OPEN:
+                books[U(b + lo.FLAGS)] &= ~rows.BOOK_OPEN
+                if books[U(b + lo.TOUCHED)] != batch:
+                    books[U(b + lo.TOUCHED)] = batch
+                    touched[U(meta[lo.TOUCHED_BOOKS])] = slot
+                    meta[lo.TOUCHED_BOOKS] += 1
 
         # --- what the record wants -------------------------------------------------------------------------------
         effect, before, after, why = I(rows.EFFECT_NONE), I(0), I(0), I(0)
@@ -1179,19 +1204,27 @@ def flush(
     out = waiting = I(0)
     for i in range(meta[lo.DIRTY]):
         key, owner, lv = dirty[U(i * 4)], dirty[U(i * 4 + 1)], dirty[U(i * 4 + 2)]
-        if dirty[U(i * 4 + 3)]:
-            graves[U(dirty[U(i * 4 + 3)] - 1)] = 0
-        if lv:
-            levels4[U(lv * 8 + lo.L_DIRTY)] = 0
-        b = (owner >> 1) * lo.BOOK_WORDS
-        if books[U(b + lo.STATE)] & lo.IN_SNAPSHOT:
-            dirty[U(waiting * 4)], dirty[U(waiting * 4 + 1)], dirty[U(waiting * 4 + 2)] = key, owner, lv
-            waiting += 1
-            continue
+        grave = dirty[U(i * 4 + 3)] & 0xFFFF_FFFF
+        if grave:
+            graves[U(grave - 1)] = 0
+        size = count = I(0)
+        if owner < 0:
+            owner, size, count = -2 - owner, lv, dirty[U(i * 4 + 3)] >> 32
+            b = (owner >> 1) * lo.BOOK_WORDS
+        else:
+            if lv:
+                levels4[U(lv * 8 + lo.L_DIRTY)] = 0
+                size, count = levels[U(lv * lo.LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + lo.L_COUNT)])
+            b = (owner >> 1) * lo.BOOK_WORDS
+            if books[U(b + lo.STATE)] & lo.IN_SNAPSHOT:
+                dirty[U(waiting * 4)], dirty[U(waiting * 4 + 1)] = key, owner
+                dirty[U(waiting * 4 + 2)], dirty[U(waiting * 4 + 3)] = lv, 0
+                waiting += 1
+                continue
         letter = I(units.SIDE_ASK) if owner & 1 else I(units.SIDE_BID)
         level_rows[U(out * 4)] = books[U(b + lo.HEAD)] | letter << 48
         level_rows[U(out * 4 + 1)] = key ^ -(owner & 1)
-        level_rows[U(out * 4 + 2)] = levels[U(lv * lo.LEVEL_WORDS + 1)] if lv else 0
-        level_rows[U(out * 4 + 3)] = I(levels4[U(lv * 8 + lo.L_COUNT)]) if lv else 0
+        level_rows[U(out * 4 + 2)] = size
+        level_rows[U(out * 4 + 3)] = count
         out += 1
     meta[lo.DIRTY], meta[lo.PENDING], meta[lo.GRAVES] = out, waiting, 0

@@ -31,6 +31,7 @@ SEED, SEED2 = 25, 26  # of the order table's hash
 EXECUTED_ORDERS = 27
 GRAVES = 28  # entries in the table of levels that are gone but were touched in this batch
 POSITION, REASON = 29, 30  # where `run` stopped, and why
+EARLY = 32  # entries of the dirty list that have become rows because a snapshot began
 PENDING = 31  # what is left in the dirty list after a flush: levels of books inside a snapshot
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 META_WORDS = 96
@@ -65,6 +66,8 @@ HEAD = 30  # instrument_id | publisher_id << 32: as rows have it
 AUCTION = 32  # as last published: present, price, size, bid price, size, count, ask price, size, count
 EXECUTED = 41  # first order of the list of executed ones
 EXECUTED_COUNT = 42
+FIRST_HELD = 43  # ordinal of the first record held back
+INTERRUPTED = 44  # the same, of the event in the carry that a snapshot interrupted; -1
 COUNTS = 48  # + anomaly code
 BOOK_WORDS = 72
 
@@ -87,8 +90,12 @@ DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRS
 # --- order table: open addressing, linear probing, backward-shift deletion -------------------------------------------
 HASH_WORDS = 2  # id, order | (slot + 1) << 32
 
-# --- dirty list: key, slot << 1 | side, level (0: gone), place in the table of graves + 1 ----------------------------
+# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ----------------------
+# When its book enters a snapshot, an entry becomes the row to publish: key, -2 - owner, size, grave | count << 32.
 DIRTY_WORDS = 4
 GRAVE_MULTIPLIER = -0x61C8_8646_80B5_83EB  # 0x9E3779B97F4A7C15 as i64
 
-ENDS = 1 << 31  # in a slot number: this record ends its event
+# With a slot number in the list of records:
+ENDS = 1 << 31  # this record ends its event
+ENTERS = 1 << 30  # with this record, held back before, its book enters a snapshot
+SLOT = ENTERS - 1

@@ -112,8 +112,9 @@ class ReferenceBooks:
         self.outputs = outputs
         self._books: dict[tuple[int, int], Book] = {}
         self._ordinal = 0
-        # Levels to publish, in order of their first touch. Those of books in a snapshot wait for its end.
-        self._dirty: dict[tuple[Book, int, int], None] = {}
+        # Levels to publish, each with the ordinal of the record that touched it first: rows go in that order. Those of
+        # books in a snapshot wait for its end.
+        self._dirty: dict[tuple[Book, int, int], int] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -121,6 +122,9 @@ class ReferenceBooks:
         self._trades: list[tuple[int, ...]] = []
         self._auctions: list[tuple[int, ...]] = []
         self._touched: dict[Book, None] = {}
+        self._early: list[
+            tuple[int, tuple[int, ...]]
+        ] = []  # level rows of books that have entered a snapshot
         self._effects: list[tuple[Record, int, Effect]] = []
 
     # --- input ---------------------------------------------------------------------------------------------------
@@ -146,8 +150,7 @@ class ReferenceBooks:
         ordinal = self._ordinal + 1 if ordinal is None else ordinal
         gone = [book for key, book in sorted(self._books.items()) if instrument_id in (None, key[1])]
         for book in gone:
-            book.held = []
-            book.maybe_bad = False
+            book.held, book.ordinal, book.maybe_bad = [], ordinal, False
             self._empty(book)
             self._end_event(book, ordinal)
         batch = self._flush(False)
@@ -162,12 +165,14 @@ class ReferenceBooks:
         if book is None:
             book = self._books[key] = Book(*key)
         if record.flags & units.F_SNAPSHOT:
+            if not book.in_snapshot:
+                self._enter_snapshot(book)
             if book.held:
                 book.counts[kinds.EVENT_INTERRUPTED] += 1
                 self._apply_held(book, record.ordinal)
-            if not book.in_snapshot:
-                book.in_snapshot, book.maybe_bad = True, False
-                book.filled.clear()
+            if book.flags & layout.BOOK_OPEN:
+                book.flags &= ~layout.BOOK_OPEN
+                self._touched[book] = None
             self._apply(book, record, record.ordinal)
             if record.flags & units.F_LAST:
                 self._end_event(book, record.ordinal)
@@ -180,6 +185,13 @@ class ReferenceBooks:
                 book.counts[kinds.EVENT_TOO_LONG] += 1
             self._apply_held(book, record.ordinal)
             self._end_event(book, record.ordinal)
+
+    def _enter_snapshot(self, book: Book) -> None:
+        """From here on nothing of the book is published; what was touched before it is, as it stands now."""
+        book.in_snapshot, book.maybe_bad = True, False
+        book.filled.clear()
+        for touch in [touch for touch in self._dirty if touch[0] is book]:
+            self._early.append((self._dirty.pop(touch), _level_row(*touch)))
 
     def _apply_held(self, book: Book, end: int) -> None:
         held, book.held = book.held, []
@@ -401,7 +413,7 @@ class ReferenceBooks:
 
     def _touch(self, book: Book, side: int, price: int) -> None:
         if self.outputs == "all":
-            self._dirty.setdefault((book, side, price))
+            self._dirty.setdefault((book, side, price), book.ordinal)
 
     # --- event end -----------------------------------------------------------------------------------------------
 
@@ -463,10 +475,17 @@ class ReferenceBooks:
             (book for book in self._books.values() if book.held), key=lambda b: b.held[0].ordinal
         ):
             self._flag(book, layout.BOOK_OPEN)
-        levels = [_level_row(*touch) for touch in self._dirty if not touch[0].in_snapshot]
+        rows = self._early + [
+            (ordinal, _level_row(*touch))
+            for touch, ordinal in self._dirty.items()
+            if not touch[0].in_snapshot
+        ]
+        rows.sort(key=lambda row: row[0])
+        newest = {row[:5]: i for i, (_, row) in enumerate(rows)}  # a snapshot may begin and end in one batch
+        levels = [rows[i][1] for i in sorted(newest.values())]
         waiting = [touch for touch in self._dirty if touch[0].in_snapshot]
         waiting.sort(key=lambda touch: (touch[0].key, touch[1] == SIDE_ASK, touch[2]))
-        self._dirty = dict.fromkeys(waiting)
+        self._dirty = dict.fromkeys(waiting, 0)
         self._effects.sort(key=lambda row: (row[1], row[0].ordinal))
         self._trades.sort(key=lambda row: (row[1], row[0]))
         everything = self.outputs == "all"

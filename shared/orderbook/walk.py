@@ -161,7 +161,9 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
     mask = graves.shape[0] - 1
     for i in range(n):
         lv = dirty[i * 4 + 2]
-        dirty[i * 4 + 3] = 0
+        dirty[i * 4 + 3] &= ~0xFFFF_FFFF
+        if dirty[i * 4 + 1] < 0:
+            continue
         if lv:
             levels4[lv * 8 + lo.L_DIRTY] = i + 1
             continue
@@ -170,7 +172,7 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
         while graves[h]:
             h = (h + 1) & mask
         graves[h] = i + 1
-        dirty[i * 4 + 3] = h + 1
+        dirty[i * 4 + 3] |= h + 1
         meta[lo.GRAVES] += 1
     meta[lo.DIRTY] = n
 

@@ -1,0 +1,131 @@
+"""On ANY list of records, however cut, the kernel and the reference agree on every output, view, counter and image.
+
+MBO_PROPERTY_EXAMPLES sets the number of lists (default 300 a test here; 100,000 is the long proof of the README).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.orderbook.engine import Batch, Policy, make_engine
+from shared.records import BOOK_SNAPSHOT
+from tests.support.orderbook import Pair, fold, hostile_record, plausible, records_of
+
+EXAMPLES = int(os.environ.get("MBO_PROPERTY_EXAMPLES", "300"))
+profile = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+policies = st.sampled_from(["uncross", "raw", "execute"])
+lists = st.lists(hostile_record, max_size=40)
+# Steps between batches: how many records to take, and what to do after them.
+cuts = st.lists(
+    st.tuples(st.integers(0, 12), st.sampled_from(["", "", "", "restore", "end", "clear", "clear 7"]))
+)
+
+
+@profile
+@given(policy=policies, drawn=lists, steps=cuts)
+def test_kernel_and_reference_agree_on_any_records_in_any_batches(
+    policy: Policy, drawn: list[Any], steps: list[tuple[int, str]]
+) -> None:
+    records, pair, at, ordinal = records_of(drawn), Pair(policy), 0, 1
+    for take, then in [*steps, (len(records), ""), (0, "end")]:
+        part = records[at : at + take]
+        pair.apply(part, ordinal)
+        at, ordinal = at + len(part), ordinal + len(part)
+        if then == "restore":
+            pair.restore()
+        elif then == "end":
+            pair.end()
+            ordinal += 1
+        elif then:
+            pair.clear(7 if then == "clear 7" else None)
+            ordinal += 1
+    pair.same_views()
+
+
+@profile
+@given(policy=policies, drawn=lists, sizes=st.lists(st.integers(1, 12)))
+def test_cutting_the_input_differently_changes_no_output(
+    policy: Policy, drawn: list[Any], sizes: list[int]
+) -> None:
+    records = records_of(drawn)
+    whole, parts = make_engine(policy), make_engine(policy)
+    once = whole.apply(records, 5, effects=True)
+    batches, at, folded = [], 0, {}
+    for size in [*sizes, len(records)]:
+        part = records[at : at + size]
+        batches.append(parts.apply(part, 5 + at, effects=True))
+        at += len(part)
+        _levels_hold(parts, batches[-1], folded)
+    for name in ("bbo", "trades", "auctions", "effect_records"):
+        cut = np.concatenate([getattr(batch, name) for batch in batches])
+        assert getattr(once, name).tobytes() == cut.tobytes(), name
+    effects = np.concatenate([batch.effects for batch in batches])
+    assert once.effects is not None
+    for name in ("ordinal", "end", "size_before", "size_after", "effect", "why"):
+        assert once.effects[name].tolist() == effects[name].tolist(), name
+    assert whole.image() == parts.image()
+
+
+def _levels_hold(engine: Any, batch: Batch, folded: dict[Any, tuple[int, int]]) -> None:
+    """Folded level rows are the state of every book that is not inside a snapshot; no level is there twice."""
+    rows = batch.levels
+    assert (
+        len(np.unique(rows))
+        == len(np.unique(rows[["instrument_id", "publisher_id", "side", "price"]]))
+        == len(rows)
+    )
+    fold(folded, rows)
+    hidden = {
+        (row["publisher_id"], row["instrument_id"])
+        for row in engine.touched_rows()
+        if row["flags"] & BOOK_SNAPSHOT
+    }
+    true: dict[Any, tuple[int, int]] = {}
+    fold(true, engine.level_rows())
+    shown = {key: level for key, level in true.items() if key[:2] not in hidden}
+    assert {key: level for key, level in folded.items() if key[:2] not in hidden} == shown
+
+
+@settings(profile, max_examples=max(20, EXAMPLES // 50))
+@given(
+    policy=policies,
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 1500),
+    width=st.sampled_from([5, 40, 2000]),
+    step=st.integers(1, 400),
+    crossing=st.sampled_from([0.0, 0.02, 0.3]),
+)
+def test_they_agree_on_plausible_flow_in_deep_books(
+    policy: Policy, seed: int, n: int, width: int, step: int, crossing: float
+) -> None:
+    records, pair = plausible(seed, n, width=width, crossing=crossing), Pair(policy)
+    for at in range(0, n, step):
+        pair.apply(records[at : at + step], at, effects=False)
+        if at % 3 == 0:
+            pair.restore()
+    pair.same_views(order_ids=range(1, 40))
+
+
+@settings(profile, max_examples=max(50, EXAMPLES // 10))
+@given(drawn=lists)
+def test_a_book_is_the_same_alone_and_among_others(drawn: list[Any]) -> None:
+    records = records_of(drawn)
+    together = make_engine("uncross")
+    together.apply(records, 0)
+    for publisher_id, instrument_id in together.books():
+        mine = (records["publisher_id"] == publisher_id) & (records["instrument_id"] == instrument_id)
+        alone = make_engine("uncross")
+        alone.apply(records[mine], 0)
+        key = (publisher_id, instrument_id)
+        assert alone.order_rows(*key).tobytes() == together.order_rows(*key).tobytes()
+        assert alone.anomalies(*key) == together.anomalies(*key)
+        assert alone.view(*key) == together.view(*key)
