@@ -35,6 +35,12 @@ test: install ## all tests that fit into a few minutes
 test-all: install browser ## every test, the long proofs too
 	$(PY) -m pytest -q
 
+chaos: install ## random faults on a running pipeline for MINUTES (default 1), then compare everything
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1)
+
+mutants: install ## break the kernel on purpose: tests must notice
+	$(PY) -m tests.property.mutation_check
+
 demo: install ## the whole pipeline with a simulated market, page on http://127.0.0.1:8080
 	.venv/bin/mbo demo
 

@@ -8,11 +8,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Protocol
 
-from shared.orderbook.lines import final_lines
-
 from shared import images, logs
 from shared.broker import Broker
 from shared.errors import BrokerLost, MboError
+from shared.orderbook.lines import final_lines
 
 log = logs.get("launcher")
 
@@ -36,6 +35,7 @@ class Drain:
     def __init__(self, url: str, config: _Config) -> None:
         self.broker = Broker(url, config.prefix, name="drain")
         self.config = config
+        self.readers: tuple[str, ...] = READERS
         self._poll_at = 0.0
 
     def is_done(self) -> bool:
@@ -66,7 +66,7 @@ class Drain:
             return False
         tails = self.broker.last_ids([keys.shard(feed, shard, "in") for feed, shard in shards])
         rows = self.broker.pipe(
-            [("HMGET", keys.shard(feed, shard, "pos"), *READERS, "book_image") for feed, shard in shards]
+            [("HMGET", keys.shard(feed, shard, "pos"), *self.readers, "book_image") for feed, shard in shards]
         )
         # A stream that has been trimmed to nothing has been taken by every reader.
         return all(

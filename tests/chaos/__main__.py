@@ -91,8 +91,8 @@ def stored_by_shard(data: Path) -> dict[int, bytes]:
         db, _ = connect(str(data), feed)
         for shard in range(SHARDS):
             rows = db.cursor().execute(
-                "SELECT publisher_id, instrument_id, ts_event, order_id, price_px, size, flags, channel_id, action, side,"
-                " ts_recv, ts_in_delta, sequence FROM mbo WHERE shard=? ORDER BY ordinal", (shard,)
+                "SELECT publisher_id, instrument_id, ts_event, order_id, price_px, size, flags, channel_id, action,"
+                " side, ts_recv, ts_in_delta, sequence FROM mbo WHERE shard=? ORDER BY ordinal", (shard,)
             ).fetchall()  # fmt: skip
             out = np.zeros(len(rows), MBO)
             out["length"], out["rtype"] = 14, 160
@@ -156,8 +156,29 @@ def run(minutes: float, seed: int, rate: int, instruments: int, work: Path) -> d
     for client in clients:
         client.join(5)
     took = time.monotonic() - started
-    return {"status": status, "seconds": round(took), "faults": sum(faults.counts.values()), "kinds": dict(faults.counts),
+    counts = dict(faults.counts)
+    return {"status": status, "seconds": round(took), "faults": sum(counts.values()), "kinds": counts,
             **compare(market, data, follower, clients), "tracebacks": log.count("Traceback")}  # fmt: skip
+
+
+def consolidated(lines: list[dict[str, Any]]) -> dict[str, list[list[list[Any]]]]:
+    """What a client without `publisher=` sees: sizes and counts of a symbol's books added by price, best first."""
+    sides: dict[str, list[dict[int, list[int]]]] = {}
+    for line in lines:
+        for side, rows in zip(
+            sides.setdefault(line["symbol"], [{}, {}]), (line["bids"], line["asks"]), strict=True
+        ):
+            for px, size, count in rows:
+                level = side.setdefault(px, [0, 0])
+                level[0] += size
+                level[1] += count
+    return {
+        symbol: [
+            [[px_to_str(px), *row] for px, row in sorted(side.items(), reverse=down)]
+            for side, down in ((bids, True), (asks, False))
+        ]
+        for symbol, (bids, asks) in sides.items()
+    }
 
 
 def compare(market: Path, data: Path, follower: Follower, clients: list[SseClient]) -> dict[str, Any]:
@@ -172,24 +193,17 @@ def compare(market: Path, data: Path, follower: Follower, clients: list[SseClien
         reordered += difference == 0 and want != got
     truth = offline_books(market, sent)
     final = (data / "final-books.jsonl").read_text(encoding="utf-8").splitlines()
-    books = {line["symbol"]: line for line in map(json.loads, truth)}
-    shown = {
-        symbol: [
-            [[px_to_str(px), size, count] for px, size, count in line[side]] for side in ("bids", "asks")
-        ]
-        for symbol, line in books.items()
-    }
+    lines = [json.loads(line) for line in truth]
+    shown = consolidated(lines)
     wrong_clients = [
-        sum(client.books().get(symbol) != book for symbol, book in shown.items() if any(book))
-        for client in clients
+        sum(client.books().get(symbol) != book for symbol, book in shown.items()) for client in clients
     ]
     folded = 0
-    for line in books.values():
-        key = (line["publisher_id"], line["instrument_id"])
-        bids, asks = follower.books.get(key, ({}, {}))
+    for line in lines:
+        bids, asks = follower.books.get((line["publisher_id"], line["instrument_id"]), ({}, {}))
         got = [
-            [[px, *row] for px, row in sorted(bids.items(), reverse=True)],
-            [[px, *row] for px, row in sorted(asks.items())],
+            [[px, *row] for px, row in sorted(side.items(), reverse=down)]
+            for side, down in ((bids, True), (asks, False))
         ]
         folded += got != [line["bids"], line["asks"]]
     return {
