@@ -125,10 +125,10 @@ def measure(rows: Rows, instruments: int, one: Rows) -> dict[str, Any]:
         result["store_records_per_s"] = n / (time.perf_counter() - begun)
         result["store_records_per_cpu_s"] = n / (time.process_time() - cpu)
         db = sqlite3.connect(store_path(data, FEED))
-        for name, table in (("mbo", "block"), ("bbo", "bbo_block")):
-            result[f"{name}_bytes_a_record"] = (
-                db.execute(f"SELECT coalesce(sum(bytes), 0) FROM {table}").fetchone()[0] / n
-            )
+        sums = db.execute(
+            "SELECT (SELECT sum(bytes) FROM block), (SELECT coalesce(sum(bytes), 0) FROM bbo_block)"
+        )
+        result["mbo_bytes_a_record"], result["bbo_bytes_a_record"] = (total / n for total in sums.fetchone())
         db.close()
         result["file_bytes_a_record"] = store_path(data, FEED).stat().st_size / n
         result |= reading(rows, LocalHistory(data))

@@ -33,8 +33,8 @@ _PUSHED = {
 MBO_COLUMNS = {
     "run": "INTEGER", "symbol": "TEXT", "instrument_id": "INTEGER", "publisher_id": "INTEGER", "shard": "INTEGER",
     "ordinal": "INTEGER", "ts_event": "INTEGER", "ts_recv": "INTEGER", "action": "TEXT", "side": "TEXT",
-    "price": "REAL", "size": "INTEGER", "order_id": "TEXT", "flags": "INTEGER", "channel_id": "INTEGER", "sequence": "INTEGER",
-    "ts_in_delta": "INTEGER", "price_px": "INTEGER",
+    "price": "REAL", "size": "INTEGER", "order_id": "TEXT", "flags": "INTEGER", "channel_id": "INTEGER",
+    "sequence": "INTEGER", "ts_in_delta": "INTEGER", "price_px": "INTEGER",
 }  # fmt: skip
 BBO_COLUMNS = {
     "run": "INTEGER", "symbol": "TEXT", "instrument_id": "INTEGER", "publisher_id": "INTEGER", "shard": "INTEGER",

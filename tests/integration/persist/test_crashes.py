@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_a_commit_torn_by_a_power_loss_is_there_whole_or_not_at_all(
         drain(recorder)
         synced.append((disk.copy(), feed.last[0]))
     recorder.close()
-    for index, ((before, known), (after, later)) in enumerate(zip(synced, synced[1:], strict=False)):
+    for index, ((before, known), (after, later)) in enumerate(pairwise(synced)):
         log = before[1] + disk.torn(b"", after[1][len(before[1]) :])
         data = disk.lay(tmp_path / f"torn{index}", before[0], log)
         _survives(data, feed, [known, later])

@@ -117,8 +117,11 @@ def test_only_the_token_opens_it(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("feed/blocks?run=1", 400), ("feed/blocks?run=1&shard=x", 400), ("feed/blocks?run=1&shard=0&kind=l2", 400), ("no/sessions", 404),
-     ("feed/activity?run=1&start=5&end=1", 400), ("feed/sessions?run=9", 200), ("nothing", 404), ("feed/instruments?session=77", 404)],
+    [
+        ("feed/blocks?run=1", 400), ("feed/blocks?run=1&shard=x", 400), ("feed/blocks?run=1&shard=0&kind=l2", 400),
+        ("no/sessions", 404), ("feed/activity?run=1&start=5&end=1", 400), ("feed/sessions?run=9", 200),
+        ("nothing", 404), ("feed/instruments?session=77", 404),
+    ],
 )  # fmt: skip
 def test_wrong_questions_are_answered_with_what_is_wrong(url: str, path: str, status: int) -> None:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
@@ -140,8 +143,7 @@ def test_a_damaged_block_is_an_error_for_the_client_and_not_an_end(
     db.commit()
     db.close()
     with pytest.raises(StoreError, match="damaged"):
-        for shard in (0, 1):
-            list(remote.entries("feed", 1, shard))
+        [list(remote.entries("feed", 1, shard)) for shard in (0, 1)]
 
 
 def test_a_reader_that_is_not_there_is_down(tmp_path: Path, broker: Broker) -> None:

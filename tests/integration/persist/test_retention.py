@@ -62,7 +62,7 @@ def _check_what_is_left(data: Path, feed: Feed, run: int = 1) -> list[int]:
         assert history.state("feed", run, shard, feed.last[shard]).ordinal == feed.last[shard]
         assert history.state("feed", run, shard, floor).ordinal == floor
         if floor:
-            with pytest.raises(HistoryError, match="not in the store|not to|no longer"):
+            with pytest.raises(HistoryError, match="not in the store"):
                 list(history.entries("feed", run, shard, 1))
     db = sqlite3.connect(store_path(data, "feed"))
     assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ def test_a_span_leaves_undefined_times_out() -> None:
     assert derive.span(rows, 0) == (low, high, low, high, high)
     assert derive.span(rows, high + 5).recv_run == high + 5
     rows["ts_recv"] = 2**64 - 1
-    assert derive.span(rows, 7)[:2] + (derive.span(rows, 7).recv_run,) == (UNDEF, 0, 7)
+    undefined = derive.span(rows, 7)
+    assert (undefined.recv_min, undefined.recv_max, undefined.recv_run) == (UNDEF, 0, 7)
 
 
 @pytest.mark.parametrize("at", [-1, 0, 40, 41, 99, 200])
@@ -110,7 +112,7 @@ def test_merged_bars_equal_the_plain_definition_however_trades_are_cut(interval:
         bar[5] += 1
     for cuts in ([0, 600], [0, 1, 2, 77, 400, 600]):
         merged: dict[tuple[int, int, int], list[int]] = {}
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             for bar in derive.bars(trades[a:b], interval):
                 key = (int(bar["instrument_id"]), int(bar["publisher_id"]), int(bar["ts"]))
                 values = [int(bar[name]) for name in ("open", "high", "low", "close", "volume", "trades")]

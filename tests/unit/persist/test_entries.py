@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -55,8 +57,8 @@ def _stored() -> tuple[list[bytes], list[tuple[int, int, dict[str, str]]]]:
     made, encoder = random_rows(30), Encoder()
     ordinals = np.array([*range(3, 13), *range(14, 24), *range(27, 37)], np.uint64)
     blocks = [encoder.mbo(made[a : a + 15], ordinals[a : a + 15]) for a in (0, 15)]
-    controls = [(1, 1, {"type": "begin"}), (2, 1, {"type": "mapping"}), (13, 1, {"type": "day"}), (26, 3, {"type": "gap"}),
-                (37, 1, {"type": "end"})]  # fmt: skip
+    kinds = [(1, 1, "begin"), (2, 1, "mapping"), (13, 1, "day"), (26, 3, "gap"), (37, 1, "end")]
+    controls = [(ordinal, n, {"type": kind}) for ordinal, n, kind in kinds]
     return blocks, controls
 
 
@@ -67,7 +69,7 @@ def test_blocks_and_controls_become_contiguous_entries(first: int, last: int) ->
     blocks, controls = _stored()
     found = list(merge_entries(blocks, lambda a, b: [c for c in controls if a <= c[0] <= b], first, last))
     assert found[0].first == first
-    assert all(a.last + 1 == b.first for a, b in zip(found, found[1:], strict=False))
+    assert all(a.last + 1 == b.first for a, b in pairwise(found))
     assert found[-1].last == min(last, 37)
 
 

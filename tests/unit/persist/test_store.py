@@ -44,7 +44,8 @@ def test_a_later_step_is_applied_to_an_older_file_and_keeps_its_rows(
     store.db.execute("INSERT INTO run VALUES (1, 1, 1, 'D', 'raw', 'i', '{}', 5, 0)")
     store.close()
     later = (len(steps()) + 1, "later", "ALTER TABLE run ADD COLUMN note TEXT NOT NULL DEFAULT 'old';")
-    monkeypatch.setattr(module, "steps", lambda found=steps(): [*found, later])
+    known = [*steps(), later]
+    monkeypatch.setattr(module, "steps", lambda: known)
     store = Store(store_path(tmp_path, "f"))
     assert store.db.execute("SELECT run, note FROM run").fetchall() == [(1, "old")]
     store.close()
