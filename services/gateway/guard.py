@@ -48,7 +48,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     sweeper: Sweeper  # set by `protocol_class`
     waiting_since: float | None = None  # loop time at which the request under way began
-    _received = 0
+    _head = 0  # bytes of the request under way
+    _body = 0
     _in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,7 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         self.waiting_since = self.loop.time()
-        self._received, self._in_body = 0, False
+        self._head, self._body, self._in_body = 0, 0, False
         self.sweeper.watch(self, self.waiting_since)
 
     def data_received(self, data: bytes) -> None:
@@ -71,19 +72,20 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.abort()  # talks while its stream runs: nothing of ours does
                 return
             self._begin()
-        self._received += len(data)
-        settings = self.sweeper.settings
-        if not self._in_body and self._received > settings.header_bytes + settings.body_bytes:
-            self._refuse(_HEAD_TOO_LARGE, "head")
-            return
+        if not self._in_body:
+            end = data.find(b"\r\n\r\n")
+            self._head += len(data) if end < 0 else end + 4
+            if self._head > self.sweeper.settings.header_bytes:
+                self._refuse(_HEAD_TOO_LARGE, "head")
+                return
         super().data_received(data)
-        if self.waiting_since is None or self.transport.is_closing():
-            return
-        if self._in_body:
-            if self._received > settings.header_bytes + settings.body_bytes:
-                self._refuse(_BODY_TOO_LARGE, "body")
-        elif self._received > settings.header_bytes:
-            self._refuse(_HEAD_TOO_LARGE, "head")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        if self._body <= self.sweeper.settings.body_bytes:
+            super().on_body(body)
+        elif not self.transport.is_closing():
+            self._refuse(_BODY_TOO_LARGE, "body")
 
     def _refuse(self, answer: bytes, why: str) -> None:
         metrics.get("mbo_gateway_refused_total").labels(why).inc()

@@ -155,8 +155,8 @@ class Http:
 class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        fields = {"error": f"{type(error).__name__}: {error}"} if error is not None else {}
-        log.limited("http", detail=record.getMessage().splitlines()[0], **fields)
+        text = f"{type(error).__name__}: {error}" if error is not None else ""
+        log.limited("http", detail=record.getMessage().splitlines()[0], error=text)
 
 
 class _Server(uvicorn.Server):

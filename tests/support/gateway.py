@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ from shared.wire import schemas
 from shared.wire.codec import InEntry, encode_control, encode_out, encode_records
 from shared.wire.keys import shard_of, stream_id
 from tests.support import eventually
+
+TRUST = ssl.create_default_context()  # once: it costs 30 ms a client otherwise
 
 
 class Feed:
@@ -49,7 +52,14 @@ class Feed:
         if symbols is not None:
             self.symbols = dict(symbols)
         keys = self.broker.keys
-        meta = {"shards": self.shards, "policy": self.policy, "dataset": self.name.upper(), "session": self.session, "state": "open", "readers": "book"}  # fmt: skip
+        meta = {
+            "shards": self.shards,
+            "policy": self.policy,
+            "dataset": self.name.upper(),
+            "session": self.session,
+            "state": "open",
+            "readers": "book",
+        }
         self.broker.call(
             "HSET", keys.feed(self.name, "meta"), *[part for pair in meta.items() for part in pair]
         )
@@ -141,6 +151,7 @@ class Gateway:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self.failure: BaseException | None = None
+        self.http = httpx.Client(timeout=20, verify=TRUST)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -167,6 +178,7 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.close_streams()
+        self.http.close()
 
     def stop(self, *, drain: bool = False) -> None:
         """End it; with `drain` as SIGTERM does, else as if it were killed."""
@@ -226,7 +238,15 @@ OPEN: list[Stream] = []  # closed with their gateway
 class Stream:
     """An SSE client in a thread: every event, checked against its schema; `id` is the last one seen."""
 
-    def __init__(self, url: str, query: str, *, last_id: str = "", headers: Mapping[str, str] | None = None, path: str = "/v1/stream") -> None:  # fmt: skip
+    def __init__(
+        self,
+        url: str,
+        query: str,
+        *,
+        last_id: str = "",
+        headers: Mapping[str, str] | None = None,
+        path: str = "/v1/stream",
+    ) -> None:
         self.server = url
         OPEN.append(self)
         self.events: list[Got] = []
@@ -234,7 +254,7 @@ class Stream:
         self.status = 0
         self.ended = False
         self._socket: socket.socket | None = None
-        self._client = httpx.Client(timeout=httpx.Timeout(10, read=60))
+        self._client = httpx.Client(timeout=httpx.Timeout(10, read=60), verify=TRUST)
         self._url = f"{url}{path}?{query}"
         self._headers = {**(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -1,0 +1,261 @@
+"""Slow clients, hostile connections and limits: whoever misbehaves is told or cut off, the others never notice."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from shared.broker import Broker
+from tests.support import eventually
+from tests.support.gateway import Feed, Gateway, Got, Stream, blocks, book_sides, fold
+from tests.support.mbo import record, rows
+
+READ = 1 << 20
+
+
+@pytest.fixture
+def feed(broker: Broker) -> Feed:
+    return Feed(broker)
+
+
+@pytest.fixture
+def gateway(broker_url: str, prefix: str, feed: Feed) -> Iterator[Gateway]:
+    settings = {
+        "client_budget_bytes": 16_384,
+        "slow_after_s": 2.0,
+        "header_timeout_s": 1.0,
+        "max_streams": 50,
+    }
+    with Gateway(broker_url, prefix, **settings) as running:
+        running.caught_up(feed)
+        yield running
+
+
+class Sloth:
+    """A client on a bare socket with a small receive buffer; reads only when told."""
+
+    def __init__(self, gateway: Gateway, query: str) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", gateway.port))
+        self.socket.sendall(
+            f"GET /v1/stream?{query} HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\n\r\n".encode()
+        )
+        self.raw = b""
+
+    def read_until(self, mark: bytes) -> None:
+        while mark not in self.raw:
+            part = self.socket.recv(READ)
+            if not part:
+                return
+            self.raw += part
+
+    def events(self) -> list[Got]:
+        body = self.raw.partition(b"\r\n\r\n")[2]
+        text = b""
+        while body:
+            line, _, body = body.partition(b"\r\n")
+            length = int(line, 16)
+            if length == 0 or len(body) < length:
+                break
+            text, body = text + body[:length], body[length + 2 :]
+        return list(blocks(text.decode()))
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def churn(feed: Feed, entries: int, start: int = 1) -> None:
+    """Each entry changes 60 levels: about 4 KB of delta."""
+    for n in range(start, start + entries):
+        changes = [record("A", "B", 50 + level / 10, 1 + n % 9, n * 1000 + level) for level in range(60)]
+        feed.records(rows(*changes))
+
+
+def test_a_slow_client_is_conflated_and_has_the_true_book_while_fast_ones_get_everything(
+    gateway: Gateway, feed: Feed
+) -> None:
+    fast = Stream(gateway.url, "symbols=ONE&channels=book&depth=all")
+    slow = Sloth(gateway, "symbols=ONE&channels=book&depth=all")
+    fast.first("snapshot")
+    slow.read_until(b"heartbeat")
+    churn(feed, 200)
+    fast.until_id("test.feed", 0, feed.ordinals[0])
+    assert gateway.service.hub._lagging
+    slow.read_until(f"0.{feed.ordinals[0]}\n".encode())
+    expected = book_sides(gateway.json("/v1/book/ONE?depth=all"))
+    for events in (fast.events, slow.events()):
+        (view,) = fold(events).values()
+        assert {side: view[side] for side in ("bids", "asks")} == expected
+    assert sum(event.name == "snapshot" for event in slow.events()) >= 2
+    assert len(slow.events()) < len(fast.events)
+    assert len(fast.all("snapshot")) == 1
+    slow.close()
+
+
+def test_trades_reach_a_client_that_was_slow_for_a_moment_without_loss(gateway: Gateway, feed: Feed) -> None:
+    slow = Sloth(gateway, "symbols=ONE&channels=trades,bbo")
+    slow.read_until(b"heartbeat")
+    for n in range(1, 81):
+        feed.records(rows(*(record("T", "B", 10, n, 1) for _ in range(15))))
+    gateway.caught_up(feed)
+    slow.read_until(f"0.{feed.ordinals[0]}\n".encode())
+    trades = [event.data["ordinal"] for event in slow.events() if event.name == "trade"]
+    assert trades == list(range(3, 3 + 80 * 15))
+    slow.close()
+
+
+def test_who_never_reads_gets_bye_slow_and_is_closed(gateway: Gateway, feed: Feed) -> None:
+    slow = Sloth(gateway, "symbols=ONE&channels=book,mbo&depth=all")
+    slow.read_until(b"heartbeat")
+    churn(feed, 250)
+    eventually(lambda: not gateway.service.hub.clients)
+    slow.read_until(b"\r\n0\r\n\r\n")
+    names = [event for event in slow.events() if event.name == "bye"]
+    assert [event.data["reason"] for event in names] == ["slow"]
+    slow.close()
+
+
+def test_a_slow_loris_is_cut_off_and_good_clients_do_not_notice(gateway: Gateway, feed: Feed) -> None:
+    _hostile(gateway, feed, connections=100)
+
+
+@pytest.mark.slow
+def test_ten_thousand_half_open_connections_disturb_nobody(broker_url: str, prefix: str, feed: Feed) -> None:
+    with Gateway(broker_url, prefix, header_timeout_s=5.0) as gateway:
+        _hostile(gateway, feed, connections=10_000)
+
+
+def _hostile(gateway: Gateway, feed: Feed, connections: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * connections + 500:
+        pytest.skip(f"needs {2 * connections + 500} open files, the limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    good = [Stream(gateway.url, "symbols=ONE&channels=book") for _ in range(20)]
+    for stream in good:
+        stream.first("heartbeat")
+    bad = []
+    for index in range(connections):
+        each = socket.create_connection(("127.0.0.1", gateway.port))
+        if index % 2:
+            each.sendall(b"GET /v1/stream?symbols=ONE HTTP/1.1\r\nHost: 127")
+        bad.append(each)
+    feed.records(rows(record("A", "B", 77, 1, 1)))
+    for stream in good:
+        assert stream.first("delta")["bids"] == [["77", 1, 1]]
+    for each in bad:
+        each.settimeout(30)
+        try:
+            assert each.recv(100) == b""
+        except ConnectionResetError:
+            pass
+    eventually(lambda: len(gateway.service.hub.clients) == 20)
+    assert not any(stream.all("bye") for stream in good)
+    for each in bad:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", b"HTTP/1.1 431"),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(3000)),
+            b"HTTP/1.1 431",
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 300000\r\n\r\n"
+            + b"x" * 200_000,
+            b"HTTP/1.1 413",
+        ),
+        (b"GET /" + b"a" * 30_000 + b" HTTP/1.1\r\n\r\n", b"HTTP/1.1 431"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", b"HTTP/1.1 400"),
+        (b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 404"),
+        (b"GET /v1/stream?symbols=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 4"),
+        (b"GET /v1/book/ONE HTTP/1.1\r\n\r\n", b"HTTP/1.1 4"),
+    ],
+    ids=[
+        "long-header",
+        "many-headers",
+        "large-body",
+        "long-path",
+        "tls-hello",
+        "odd-path",
+        "odd-query",
+        "no-host",
+    ],
+)
+def test_a_request_over_a_limit_is_refused(gateway: Gateway, request_bytes: bytes, answer: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port)) as each:
+        each.settimeout(10)
+        try:
+            each.sendall(request_bytes)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it had seen enough
+        found = b""
+        while len(found) < len(answer):
+            try:
+                part = each.recv(READ)
+            except ConnectionResetError:
+                break
+            if not part:
+                break
+            found += part
+        assert found.startswith(answer) or (found == b"" and answer.endswith((b"431", b"413")))
+
+
+def test_too_many_streams_get_bye_with_a_time_to_come_back(gateway: Gateway) -> None:
+    streams = [Stream(gateway.url, "symbols=ONE") for _ in range(50)]
+    for stream in streams:
+        stream.first("hello")
+    extra = Stream(gateway.url, "symbols=ONE")
+    bye = extra.first("bye")
+    assert (extra.status, bye["reason"]) == (200, "overload")
+    assert bye["retry_ms"] > 0
+
+
+def test_a_stream_has_a_maximum_age_and_resumes(broker_url: str, prefix: str, feed: Feed) -> None:
+    with Gateway(broker_url, prefix, max_age_s=1.0) as gateway:
+        gateway.caught_up(feed)
+        stream = Stream(gateway.url, "symbols=ONE&channels=trades")
+        assert stream.first("bye")["reason"] == "max_age"
+        again = Stream(gateway.url, "symbols=ONE&channels=trades", last_id=stream.id)
+        assert again.first("hello")["views"][0]["resumed"]
+
+
+def test_an_idle_stream_has_a_heart(broker_url: str, prefix: str, feed: Feed) -> None:
+    with Gateway(broker_url, prefix, heartbeat_s=0.5) as gateway:
+        gateway.caught_up(feed)
+        stream = Stream(gateway.url, "symbols=ONE&channels=trades&compress=1")
+        eventually(lambda: len(stream.all("heartbeat")) >= 3)
+        assert stream.all("heartbeat")[-1]["feeds"][0]["state"] == "open"
+        stream.check()
+
+
+def test_it_says_starting_until_the_broker_answers(prefix: str) -> None:
+    from services.gateway.service import GatewayService
+    from services.gateway.settings import GatewaySettings
+
+    service = GatewayService(GatewaySettings(broker="unix:///nonexistent.sock", prefix=prefix, port=0))
+    service.http.start()
+    try:
+        stream = Stream(service.http.address, "symbols=ONE")
+        assert stream.first("bye")["reason"] == "starting"
+        stream.close()
+    finally:
+        service.close()
+
+
+def test_a_lost_broker_keeps_streams_open_and_they_go_on(
+    broker_url: str, prefix: str, gateway: Gateway, feed: Feed
+) -> None:
+    stream = Stream(gateway.url, "symbols=ONE&channels=book")
+    stream.first("snapshot")
+    gateway.service.reader.broker.close()
+    feed.records(rows(record("A", "B", 88, 1, 1)))
+    assert stream.first("delta")["bids"] == [["88", 1, 1]]
