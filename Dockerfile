@@ -36,7 +36,8 @@ ENV PYTHONUNBUFFERED=1 PYTHONPATH=/opt/app \
     NUMBA_CACHE_DIR=/tmp/numba NUMBA_CACHE_LOCATOR_CLASSES=shared.jit_cache.SeededLocator \
     MBO_ADMIN_HOST=0.0.0.0 MBO_ADMIN_PORT=9090
 RUN groupadd --gid 10001 mbo && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin mbo \
-    && install -d -o 10001 -g 10001 -m 0750 /data /secrets
+    && install -d -o 10001 -g 10001 -m 0750 /data /secrets/ingest /secrets/book /secrets/gateway /secrets/persist /secrets/operator \
+    && install -d -o 10001 -g 10001 -m 0755 /secrets /secrets/acl
 
 # ---- app: our wheel and the compiled kernels, in one folder -------------------------------------------------------------
 FROM runtime AS app

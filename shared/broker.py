@@ -17,16 +17,27 @@ import redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
+    AskError,
+    AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,  # noqa: A004
+    ExecAbortError,
+    MasterDownError,
+    NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004
+    TryAgainError,
 )
 from redis.retry import Retry
 
+from shared import metrics
 from shared.errors import BrokerError, BrokerFull, BrokerLost, UsageError
+from shared.settings import hide_password
 from shared.wire.keys import Keys
 
 Command = tuple[Any, ...]
@@ -36,17 +47,19 @@ REPLY_TIMEOUT_S = 10.0
 MAX_BLOCK_MS = 5_000  # of an XREAD; below REPLY_TIMEOUT_S, or a quiet stream would look like a lost broker
 CLUSTER_POLL_S = 0.001
 SCRIPTS = ("append", "commit", "fence", "lease", "trim")
-_RETRY_WORDS = (
-    "LOADING",
-    "READONLY",
-    "MOVED",
-    "ASK",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOSCRIPT",
-    "MASTERDOWN",
-    "UNBLOCKED",
-    "EXECABORT",
+# What trying again can cure: no connection, a server that loads or fails over, a cluster that moves slots.
+TRANSIENT = (
+    ConnectionError,
+    TimeoutError,
+    OSError,
+    BusyLoadingError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+    TryAgainError,
+    AskError,
+    NoScriptError,
+    ExecAbortError,
 )
 
 
@@ -108,6 +121,8 @@ class Pending(NamedTuple):
 
     groups: list[tuple[_Node, list[int], bool]]  # node, indices of the commands sent to it, whether in MULTI
     size: int
+    call: str  # what the round trip is for, as in mbo_broker_call_seconds; "" for one that waits on purpose
+    sent_at: float  # monotonic
 
 
 class Broker:
@@ -135,6 +150,12 @@ class Broker:
                 f"broker URL: {error}; say redis://HOST:PORT, rediss://… or unix:///PATH"
             ) from error
         self.is_cluster: bool | None = None
+        self._role = name.partition("-")[0]
+        self._was_lost = False
+        self._call_seconds = {
+            call: metrics.get("mbo_broker_call_seconds").labels(self._role, call)
+            for call in ("pipe", "read", "transact")
+        }
         self._nodes: dict[tuple[str, int], _Node] = {}
         self._slots: list[tuple[int, int, tuple[str, int]]] = []
 
@@ -153,6 +174,9 @@ class Broker:
                 ]
         except (RedisError, OSError) as error:
             self._fail(error)
+        if self._was_lost:
+            self._was_lost = False
+            metrics.get("mbo_broker_reconnects_total").labels(self._role).inc()
 
     def _node(self, key: Any) -> _Node:
         if self.is_cluster is None:
@@ -172,26 +196,18 @@ class Broker:
 
     def _fail(self, error: Exception) -> Any:
         """Drop connections and raise the error of ours that says what it means."""
-        text = str(error)
-        if isinstance(error, ResponseError) and text.startswith(
-            ("OOM", "command not allowed when used memory")
-        ):
-            self.close()
+        self.close()
+        text = f"{hide_password(self.url)}: {error or type(error).__name__}"
+        if isinstance(error, OutOfMemoryError):
             raise BrokerFull(
                 "the broker is out of memory: raise maxmemory or let readers catch up"
             ) from error
-        lost = isinstance(error, ConnectionError | TimeoutError | BusyLoadingError | NoScriptError | OSError)
-        self.close()
-        if lost or text.split(" ", 1)[0] in _RETRY_WORDS or "READONLY" in text:
-            if (
-                "WRONGPASS" in text
-                or "NOAUTH" in text
-                or "NOPERM" in text
-                or "invalid username-password" in text
-            ):
-                raise BrokerError(f"the broker refused our credentials: {text}") from error
-            raise BrokerLost(f"broker {_where(self.url)}: {text or type(error).__name__}") from error
-        raise BrokerError(f"broker {_where(self.url)}: {text}") from error
+        if isinstance(error, AuthenticationError | NoPermissionError):
+            raise BrokerError(f"broker {text} (refused our credentials)") from error
+        if isinstance(error, TRANSIENT):
+            self._was_lost = True
+            raise BrokerLost(f"broker {text}") from error
+        raise BrokerError(f"broker {text}") from error
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
@@ -228,7 +244,7 @@ class Broker:
                 if as_multi and len(batch) > 1:
                     batch = [("MULTI",), *batch, ("EXEC",)]
                 node.send(batch)
-            return Pending(list(groups.values()), len(commands))
+            return Pending(list(groups.values()), len(commands), _kind(commands, multi), time.monotonic())
         except (RedisError, OSError) as error:
             return self._fail(error)  # type: ignore[no-any-return]
 
@@ -251,6 +267,8 @@ class Broker:
                     replies[index] = reply
             if failure is not None:
                 raise failure
+            if pending.call:
+                self._call_seconds[pending.call].observe(time.monotonic() - pending.sent_at)
             return replies
         except (RedisError, OSError) as error:
             return self._fail(error)  # type: ignore[no-any-return]
@@ -354,6 +372,15 @@ def _receive(node: _Node) -> Any:
         return error
 
 
+def _kind(commands: Sequence[Command], multi: bool) -> str:
+    """Whose time a round trip counts as; "" for a read that blocks."""
+    if multi:
+        return "transact"
+    if commands and commands[0][0] == "XREAD":
+        return "" if "BLOCK" in commands[0] else "read"
+    return "pipe"
+
+
 def _first_key(command: Command) -> Any:
     if command[0] == "EVALSHA":
         return command[3]
@@ -369,9 +396,3 @@ def _entries(reply: Any) -> dict[str, list[Entry]]:
         name.decode(): [Entry(entry[0], entry[1][1]) for entry in entries if entry[1]]
         for name, entries in reply
     }
-
-
-def _where(url: str) -> str:
-    from shared.settings import hide_password
-
-    return hide_password(url)

@@ -17,7 +17,7 @@ import numpy as np
 from services.ingest.router import split
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.base import Chunk, Source
-from shared import logs
+from shared import logs, metrics
 from shared.broker import Broker, Command, Pending
 from shared.clock import Clock
 from shared.errors import Diverged, Fenced, UsageError, WireError
@@ -48,7 +48,10 @@ _Item = Rows | Mapping[str, Any]  # records or one control
 class _Append(NamedTuple):
     shard: int
     new_id: str
+    ordinal: int
     records: int
+    size_bytes: int
+    control: str  # its type, "" for records
 
 
 class Publisher:
@@ -77,6 +80,8 @@ class Publisher:
         self._side: list[Command] = []  # commands that ride with the next flush (instrument table)
         self._pending: tuple[Pending, list[_Append], int] | None = None
         self._checkpoint_at = 0.0
+        self._acknowledged: dict[int, int] = {}  # last ordinal by shard, of this session
+        self._bytes = metrics.get("mbo_ingest_bytes_total").labels(feed)
         self.buffered = 0
 
     # -- ownership and session --------------------------------------------------------------------------------------
@@ -94,6 +99,7 @@ class Publisher:
     def renew(self) -> None:
         """Heartbeat; raises Fenced if the feed has another owner."""
         if self._lease("renew", self.token)[0] != b"OK":
+            self._count_fenced()
             raise Fenced(f"feed {self.feed} has another owner now", feed=self.feed)
 
     def release(self) -> None:
@@ -125,6 +131,8 @@ class Publisher:
             session += 1
             meta = self._write_meta(source, session)
         spec = json.loads(meta["spec"])
+        if session != self.session:
+            self._acknowledged.clear()
         self.session = session
         tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
         self.last_ids, self.ordinals, self.covered, self._ended = [], [], [], []
@@ -142,6 +150,7 @@ class Publisher:
             self.covered.append(entry.position if entry and current else 0)
             self._beyond.append(entry.beyond if entry and current else 0)
             self._ended.append(bool(entry and current and entry.control and entry.control["type"] == "end"))
+        self._count_lost()
         self._use_checkpoint()
         self.position = self._base_position = min(self.covered)
         self._resume_beyond, self._base_beyond = list(self._beyond), list(self._beyond)
@@ -256,6 +265,8 @@ class Publisher:
                 self.buffered += 1
         if control["type"] in ("mapping", "definition"):
             self._remember_instrument(control)
+        if control["type"] == "gap" and start >= min(self.covered):
+            metrics.get("mbo_ingest_gaps_total").labels(self.feed).inc()
 
     def _remember_instrument(self, control: Mapping[str, Any]) -> None:
         fields = {k: v for k, v in control.items() if k != "type"}
@@ -334,7 +345,8 @@ class Publisher:
             commands.append(
                 self.broker.script("append", names, [self.token, self.last_ids[shard], new_id, blob])
             )
-            appends.append(_Append(shard, new_id, size))
+            kind = str(item["type"]) if isinstance(item, Mapping) else ""
+            appends.append(_Append(shard, new_id, self.ordinals[shard], size, len(blob), kind))
             self.last_ids[shard] = new_id
         self._parts[shard] = []
 
@@ -362,6 +374,7 @@ class Publisher:
         for append, reply in zip(appends, replies, strict=False):
             word = reply[0]
             if word == b"FENCED":
+                self._count_fenced()
                 raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=append.shard)
             if word == b"DIVERGED":
                 raise Diverged(
@@ -371,7 +384,24 @@ class Publisher:
                     at=reply[1].decode(),
                     wanted=append.new_id,
                 )
+        self._count(appends)
         return sum(append.records for append in appends)
+
+    def _count(self, appends: list[_Append]) -> None:
+        self._bytes.inc(sum(append.size_bytes for append in appends))
+        for append in appends:
+            self._acknowledged[append.shard] = append.ordinal
+            if append.control:
+                metrics.get("mbo_ingest_controls_total").labels(self.feed, append.control).inc()
+
+    def _count_fenced(self) -> None:
+        metrics.get("mbo_ingest_fenced_total").labels(self.feed).inc()
+
+    def _count_lost(self) -> None:
+        """What was acknowledged and is not there any more will be sent again."""
+        lost = sum(max(last - self.ordinals[shard], 0) for shard, last in self._acknowledged.items())
+        if lost:
+            metrics.get("mbo_ingest_resent_records_total").labels(self.feed).inc(lost)
 
     def end(self, reason: str) -> None:
         """Append `end` to every shard that lacks it, write the last checkpoint, and mark the session ended."""
