@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from services.book.gauges import Gauges
 from services.book.images import ImageWriter
 from services.book.ownership import Ownership
 from services.book.recovery import recover
@@ -53,6 +54,7 @@ class BookService:
         self._poll_at = 0.0
         self._pending: tuple[Pending, list[OwnedShard]] | None = None
         self._gaps: dict[tuple[str, int], int] = {}
+        self._gauges = Gauges(self.clock)
         self._commit_seconds = metrics.get("mbo_book_commit_seconds")
         self._sent_at = 0.0
 
@@ -91,6 +93,7 @@ class BookService:
         if self.clock.monotonic() >= self._poll_at:
             self._finish()
             self._poll()
+            self._gauges.update(self.broker, self.owned)
             self._poll_at = self.clock.monotonic() + self.settings.poll_ms / 1000
         after = {shard.stream: shard.read_after for shard in self.owned.values()}
         block_ms = 0 if self._pending else self.settings.block_ms

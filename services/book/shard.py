@@ -44,6 +44,7 @@ class OwnedShard:
         self.force_image = False
         self.may_skip = False  # a gap has outlived every recovery: go on behind it, stale
         self.flowed_ns = 0  # ts_ingest of the newest entry applied
+        self.is_behind = False  # the last read was full: there is more
         self._apply_seconds = metrics.get("mbo_book_apply_seconds").labels(feed)
         self._records = metrics.get("mbo_book_records_total").labels(feed, shard)
 
@@ -55,6 +56,7 @@ class OwnedShard:
         commands: list[Command] = []
         run: list[InEntry] = []
         size = 0
+        self.is_behind = len(entries) >= self.settings.read_entries
         for raw in entries:
             last = run[-1] if run else None
             at = (self.state.session, last.last if last else self.state.ordinal)
