@@ -91,7 +91,8 @@ class Store:
             ) from None
         except OSError as error:
             self.close()
-            raise StoreError(f"{path}: {error.strerror}: is the data directory writable?") from error
+            message = f"{path}: {error.strerror}: is the data directory writable?"
+            raise StoreError(message, why="unwritable") from error
         try:
             self.db = sqlite3.connect(
                 path, isolation_level=None, timeout=BUSY_MS / 1000, check_same_thread=False

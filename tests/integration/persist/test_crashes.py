@@ -47,13 +47,13 @@ def _kill_under_load(kills: int, broker: Broker, broker_url: str, prefix: str, d
         try:
             if kill < kills:
                 target = sum(feed.last) - draw.randint(1, per_kill - 1)
-                eventually(lambda target=target: _stored(feed) >= target, every_s=0.001, timeout_s=60)
+                eventually(lambda target=target: _stored(feed) >= target, every_s=0.001, timeout_s=150)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             else:
-                eventually(lambda: _stored(feed) == sum(feed.last), timeout_s=60)
+                eventually(lambda: _stored(feed) == sum(feed.last), timeout_s=150)
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
