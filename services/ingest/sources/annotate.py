@@ -70,6 +70,7 @@ class Annotator:
     _names: dict[int, str] = field(default_factory=dict)
     _definitions: dict[int, dict[str, Any]] = field(default_factory=dict)
     _keep: set[int] = field(default_factory=set)
+    _midnight: int | None = None  # the next one, ns
 
     def __post_init__(self) -> None:
         self._keep = {int(text) for text in self.symbols if text.isdigit() and int(text) < 2**32}
@@ -113,33 +114,52 @@ class Annotator:
         if len(records):
             yield records
 
-    def items(self, merged: Iterable[Rows | Message]) -> Iterator[Rows | Control]:
+    def facts(self) -> dict[str, Any]:
+        """Its state between two items, JSON-able: what `restore` takes."""
+        return {
+            "midnight": self._midnight,
+            "names": {str(key): name for key, name in self._names.items()},
+            "definitions": {str(key): fields for key, fields in self._definitions.items()},
+        }
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        self._midnight = facts["midnight"]
+        self._names = {int(key): name for key, name in facts["names"].items()}
+        self._definitions = {int(key): fields for key, fields in facts["definitions"].items()}
+
+    def new_pass(self) -> None:
+        """The next items begin on another day than the last ones ended."""
+        self._midnight = None
+
+    def items(self, merged: Iterable[Rows | Message | None]) -> Iterator[Rows | Control | None]:
         """The merged input with controls in their places. Ends at the first record at or after `end`."""
         first, changes = plan(self.instruments)
         for one in first:
             yield from self._map(mapping(one))
         changes.reverse()
-        midnight: int | None = None  # the next one
         for item in merged:
+            if item is None:
+                yield None
+                continue
             if isinstance(item, Message):
                 yield from self._message(item)
                 continue
             records, is_last = self._window(item)
             while len(records):
                 top = int(records["ts_recv"].max())
-                if midnight is None:
-                    midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                if self._midnight is None:
+                    self._midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
                 change = changes[-1].start_ns or 0 if changes else None
-                edge = midnight if change is None else min(midnight, change)
+                edge = self._midnight if change is None else min(self._midnight, change)
                 if top < edge:
                     yield from self._filter(records)
                     break
                 n = int((records["ts_recv"] >= edge).argmax())
                 yield from self._filter(records[:n])
                 records = records[n:]
-                if edge == midnight:
-                    midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
-                    yield day(midnight - 1)
+                if edge == self._midnight:
+                    self._midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                    yield day(self._midnight - 1)
                 while changes and (changes[-1].start_ns or 0) <= edge:
                     yield from self._map(mapping(changes.pop()))
             if is_last:

@@ -1,8 +1,8 @@
 """The contract of a source: one ordered sequence of items, each a record or a control entry, counted from 0.
 
-The same source gives the same items in the same order every time it is opened, so that ingest can resume at any
-position and send again what the broker lost. A live source journals what it took before it gives it out, and
-gives it out again from the journal.
+The same source gives the same items in the same order every time it is opened, so that ingest can resume at
+any position and send again what the broker lost. A live source journals what it took before it gives it out,
+and gives it out again from the journal.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from services.ingest.simulator.market import MarketSpec
 from services.ingest.simulator.source import SimulatorSource
 from services.ingest.sources.base import Source
 from services.ingest.sources.file import FileSource, Selection
-from services.ingest.sources.options import KINDS, SIM, SourceOptions
+from services.ingest.sources.options import KINDS, LIVE, SIM, SourceOptions
 from services.ingest.sources.paths import by_dataset, expand, scan
 from shared import logs
 from shared.errors import UsageError
@@ -32,6 +32,12 @@ def make_sources(options: SourceOptions) -> list[Source]:
         return _files(options)
     if kinds[0] == SIM:
         return _simulated(options)
+    if kinds[0] == LIVE:
+        from services.ingest.sources.live import (
+            LiveSource,
+        )  # the databento client takes half a second to import
+
+        return [LiveSource(options)]
     raise UsageError(f"--source {kinds[0]} is not there")
 
 

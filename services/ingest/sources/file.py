@@ -14,7 +14,7 @@ from services.ingest.sources.annotate import Annotator, gap, plan
 from services.ingest.sources.base import Chunk
 from services.ingest.sources.merge import merge
 from services.ingest.sources.paths import ScannedFile
-from services.ingest.sources.sequence import Control, Sequence
+from services.ingest.sources.sequence import Item, Sequence
 from shared import logs
 from shared.dbn import InstrumentSymbol, Message, Part, Reader
 from shared.errors import SourceError
@@ -158,12 +158,12 @@ class FileSource:
         chosen = self._selection
         return Annotator(self._instruments, frozenset(chosen.symbols), chosen.start, chosen.end)
 
-    def _once(self, annotator: Annotator) -> Iterator[Rows | Control]:
+    def _once(self, annotator: Annotator) -> Iterator[Item]:
         run = _Pass(self._files)
         self.notes, self.skipped = run.notes, run.skipped
         yield from annotator.items(run.merged())
 
-    def _passes(self) -> Iterator[Rows | Control]:
+    def _passes(self) -> Iterator[Item]:
         """Every pass begins by clearing the books the one before left, and continues its market time."""
         annotator = self._annotator()
         books: set[tuple[int, int]] = set()
@@ -172,7 +172,10 @@ class FileSource:
             count = 0
             if books:
                 yield _clears(sorted(books), first + shift)
+            annotator.new_pass()
             for item in self._once(annotator):
+                if item is None:
+                    continue
                 if isinstance(item, dict):
                     if shift == 0 or item["type"] != "day":
                         yield item
