@@ -1,9 +1,13 @@
+import { get, segment } from "./api.js";
 import { $ } from "./dom.js";
 import { Catalogue } from "./catalogue.js";
 import { LiveSource } from "./live.js";
 import { HeatViews } from "./heat_views.js";
+import { recall } from "./recall.js";
 import { Player } from "./player.js";
 import { State } from "./state.js";
+
+const CANDIDATES = 8;
 
 /** What every panel gets: the state, the source of instruments, and a way to tell the others. */
 export class App extends EventTarget {
@@ -51,13 +55,25 @@ export class App extends EventTarget {
     }
   }
 
-  /** Opens the first instrument that has a live book; says so when there is none. */
+  /** Opens the busiest of the first live instruments (the first, without history); false when there is none. */
   async openFirst() {
     const { instruments } = await this.catalogue.search("", { limit: 200 });
-    const first = instruments.find((i) => i.live) ?? instruments[0];
+    const live = instruments.filter((i) => i.live).slice(0, CANDIDATES);
+    const counts = await Promise.all(live.map((i) => recall(() => this.recorded(i))));
+    const first = live[counts.indexOf(Math.max(...counts))] ?? instruments[0];
     this.state.set({ tabs: [], active: 0 });
-    if (first) this.state.open(first.symbol);
+    if (first) this.state.open(this.switcher.spec(first));
     return Boolean(first);
+  }
+
+  async recorded(i) {
+    if (!i.last) return 0;
+    try {
+      const { rows } = await get(`history/${segment(`${i.dataset}:${i.instrument_id}`)}/activity`, { start: i.first, end: String(BigInt(i.last) + 1n), buckets: 1 });
+      return rows.reduce((sum, [, records]) => sum + records, 0);
+    } catch {
+      return 0; // no history: then the first is as good as any
+    }
   }
 
   goLive() {

@@ -4,6 +4,7 @@ import { draws, frameStats } from "./frame.js";
 
 /** Honest state: is this live, how old is it, how late was it, and what is wrong. */
 const EVERY_MS = 250;
+const QUIET_MS = 15_000;
 
 export class Badges {
   constructor(app) {
@@ -66,7 +67,7 @@ export class Badges {
     if (status && !["open", "trading", "auction", "recovered"].includes(status)) return [status.replaceAll("_", " ").toUpperCase(), "warn", i.status.reason ?? "state of the venue"];
     const feed = [...feeds.values()].find((f) => f.state === "ended");
     if (feed && now - (i?.arrivedAt ?? 0) > 3000) return ["ENDED", "quiet", "the source has ended: this is its last state"];
-    if (i && i.arrivedAt && now - i.arrivedAt > 5000) return ["QUIET", "warn", `connected, but nothing came for ${duration(now - i.arrivedAt)}`];
+    if (i && i.arrivedAt && now - i.arrivedAt > QUIET_MS) return ["LIVE · QUIET", "quiet", `connected; nothing came for this instrument for ${duration(now - i.arrivedAt)}`];
     if (status === "auction" || i?.book.auction) return ["LIVE · AUCTION", "accent", "connected; the book is crossed before an auction"];
     return ["LIVE", "good", "connected and current"];
   }

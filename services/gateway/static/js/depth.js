@@ -58,7 +58,8 @@ export class Depth {
     if (!bid || !ask || !i.grid.ready) return;
     const mid = (bid.row + ask.row) / 2;
     if (!this.chosen) {
-      const far = (side) => Math.abs(side.levels[Math.min(29, side.levels.length - 1)].row - mid);
+      const at = (side, n) => Math.abs(side.levels[Math.min(n, side.levels.length - 1)].row - mid);
+      const far = (side) => Math.min(at(side, 29), at(side, 9) * 4);
       const target = Math.max(5, far(i.book.bids), far(i.book.asks)) * 1.04;
       this.reach = this.reach === null || target > this.reach * 1.3 || target < this.reach * 0.6 ? target : this.reach;
     }

@@ -95,7 +95,7 @@ export class HeatTexture {
     for (const side of [book.bids, book.asks]) for (const level of side.levels.slice(0, 40)) sizes.push(level.size);
     if (!sizes.length) return;
     sizes.sort((a, b) => a - b);
-    const target = Math.max(1, sizes[Math.floor(sizes.length * 0.965)]);
+    const target = Math.max(1, sizes[Math.floor((sizes.length - 1) * 0.985)] * 1.15);
     this.reference = this.reference === 1 ? target : this.reference + (target - this.reference) * 0.2;
   }
 }

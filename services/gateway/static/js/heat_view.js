@@ -61,7 +61,8 @@ export class HeatView {
     if (!bid && !ask) return;
     const mid = ((bid ?? ask).row + (ask ?? bid).row) / 2;
     if (this.rows === null) {
-      const far = (side) => Math.abs((side.levels[Math.min(24, side.levels.length - 1)]?.row ?? mid) - mid);
+      const at = (side, n) => Math.abs((side.levels[Math.min(n, side.levels.length - 1)]?.row ?? mid) - mid);
+      const far = (side) => Math.min(at(side, 24), at(side, 7) * 3.2);
       this.rows = Math.min(4000, Math.max(30, Math.max(far(book.bids), far(book.asks)) * 2.1));
       this.center = mid;
     }

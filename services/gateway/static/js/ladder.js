@@ -389,6 +389,8 @@ export class Ladder {
         const width = order.size * per;
         const x0 = from;
         from += width;
+        if (x0 >= length) break; // an uncrossed level publishes less than rests there
+        from = Math.min(from, length);
         if (from - drawnTo < 1.2 && order.id !== tracked) continue;
         if (++drawn > 400) break;
         const age = Math.max(0, i.ms - order.ms);

@@ -41,6 +41,7 @@ export class LiveSource {
   start() {
     this.active = true;
     this.sync();
+    this.retryNow();
   }
 
   stop() {
@@ -148,7 +149,7 @@ export class LiveSource {
   }
 
   retryNow() {
-    for (const group of this.groups.values()) if (group.state?.phase !== "open") group.stream.restart();
+    for (const group of this.groups.values()) if (["waiting", "closed"].includes(group.state?.phase)) group.stream.restart();
   }
 
   /** Views dropped and not yet mended by a snapshot. */

@@ -1,5 +1,6 @@
 import { apiUrl } from "./api.js";
 import { Instrument } from "./instrument.js";
+import { recall } from "./recall.js";
 import { SseParser, readSse } from "./sse.js";
 import { matches } from "./tabs_key.js";
 import { Views } from "./views.js";
@@ -27,7 +28,7 @@ export async function prefill(live, tab, publisher) {
   });
   const url = apiUrl("replay", { symbols: tab.spec, channels: "book,trades", depth: 100, publisher, start: String(to - PAST_NS), end: String(to), speed: "max" });
   try {
-    await readSse(url, { signal: control.signal, parser });
+    await recall(() => readSse(url, { signal: control.signal, parser }), { signal: control.signal });
   } catch {
     return false; // no history service, nothing recorded, or too much of it: the chart then begins now
   }

@@ -1,3 +1,4 @@
+import { recall } from "./recall.js";
 import { SseParser, readSse } from "./sse.js";
 
 /** One stretch of recorded data being read into a queue of {ms, ns, event, e, step}; waits while the queue is long. */
@@ -21,7 +22,8 @@ export class ReplayWindow {
 
   async read() {
     const parser = new SseParser((event, e) => this.take(event, e));
-    await readSse(this.url, { signal: this.controller.signal, parser, onChunk: () => (this.queue.length > MOST ? this.room() : null) });
+    const { signal } = this.controller;
+    await recall(() => readSse(this.url, { signal, parser, onChunk: () => (this.queue.length > MOST ? this.room() : null) }), { signal });
     if (this.bye && this.bye.reason !== "replayed") throw new Error(this.bye.detail);
   }
 

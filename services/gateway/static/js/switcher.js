@@ -51,14 +51,11 @@ export class Switcher {
   draw() {
     this.list.replaceChildren(...this.rows.map((row, k) => {
       const watched = this.app.state.get("watch").includes(this.spec(row));
-      return el("li", { role: "option", id: `option-${k}`, "aria-selected": String(k === this.index), on: { click: () => this.choose(row), pointermove: () => this.mark(k) } },
+      return el("li", { role: "option", id: `option-${k}`, "aria-selected": String(k === this.index), class: watched ? "watched" : null,
+        on: { click: (event) => (event.target.closest(".star") ? this.watch(row) : this.choose(row)), pointermove: () => this.mark(k) } },
         el("strong", {}, row.symbol), el("span", { class: "dim" }, row.dataset), el("span", { class: "dim" }, `id ${row.instrument_id}`),
         el("span", { class: "dim tick" }, row.tick_size ? `tick ${row.tick_size}` : ""),
-        el("button", { class: "tool small star", tabindex: "-1", "aria-pressed": String(watched), "aria-label": `Watch ${row.symbol}`, title: "Watch (Shift+Enter)",
-          on: { click: (event) => {
-            event.stopPropagation();
-            this.watch(row);
-          } } }, icon("star")));
+        el("span", { class: "star", title: "Watch (Shift+Enter)" }, watched && el("span", { class: "sr" }, "watched"), icon("star")));
     }));
     this.mark(this.index);
   }

@@ -3,6 +3,7 @@ import { timeTicks } from "./axes.js";
 import { Canvas } from "./canvas.js";
 import { clock, compact } from "./format.js";
 import { draws } from "./frame.js";
+import { recall } from "./recall.js";
 import { colors } from "./theme.js";
 
 /** Recorded activity over a day as a histogram one can seek in: drag, keys, wheel to zoom. A slider to assistive tools. */
@@ -43,7 +44,7 @@ export class Timeline {
     const mine = ++this.asked;
     const ns = (ms) => String(BigInt(Math.round(ms * 1000)) * 1000n);
     try {
-      const answer = await get(`history/${segment(this.spec)}/activity`, { start: ns(this.shown.left), end: ns(this.shown.right + 1), buckets: BUCKETS });
+      const answer = await recall(() => get(`history/${segment(this.spec)}/activity`, { start: ns(this.shown.left), end: ns(this.shown.right + 1), buckets: BUCKETS }));
       if (mine !== this.asked) return;
       this.width = Number(answer.bucket_ns) / 1e6;
       this.rows = answer.rows.map(([start, records, trades]) => ({ t: Number(start) / 1e6, records, trades }));

@@ -60,6 +60,11 @@ export class Transport {
     const row = this.days.holding(replay ? player.ns : null, replay ? state.get("replay").session : null);
     const range = row ? rangeOf(row) : null;
     player.range = range;
+    if (range && !replay) {
+      const now = this.app.live.serverNow;
+      const ns = now === null ? null : BigInt(Math.round(now * 1000)) * 1000n;
+      if (ns !== null && range.last > ns && range.first < ns) range.last = ns; // the day's row may end with its minute
+    }
     this.timeline.show(state.activeTab.spec, range);
     setText(this.dayText, row ? row.date : this.days.error ? "no history" : "nothing recorded");
     this.draw();

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { eventually, hasBook, launch, open, symbolOf } from "./harness.mjs";
+
+let stage;
+before(async () => (stage = await launch()));
+after(() => stage.close());
+
+/** Keeps every state of the shown book by its q, then asks /v1/book and compares at the position both know. */
+function compareAtCommonPosition(symbol) {
+  const { live } = window.mbostream;
+  const view = [...live.groups.values()].flatMap((g) => [...g.views.views.values()]).find((v) => v.channel === "book" && v.instrument.symbol === symbol);
+  const states = [];
+  const record = () => {
+    states.push([view.q, JSON.stringify(view.instrument.book.rows())]);
+    if (states.length > 3000) states.shift();
+  };
+  const { onDelta } = view.instrument;
+  view.instrument.onDelta = (e) => {
+    onDelta.call(view.instrument, e);
+    record();
+  };
+  record();
+  return new Promise((resolve, reject) => {
+    const until = performance.now() + 15_000;
+    const ask = async () => {
+      const rest = await (await fetch(`v1/book/${symbol}?depth=400`)).json();
+      const wait = () => {
+        const at = states.findLastIndex(([q]) => q <= rest.q);
+        if (at >= 0 && at < states.length - 1) resolve({ q: states[at][0], restQ: rest.q, page: states[at][1], rest: JSON.stringify({ bids: rest.bids, asks: rest.asks }) });
+        else if (performance.now() > until) reject(new Error(`no common position: book at ${rest.q}, page ${states[0][0]} … ${states.at(-1)[0]}`));
+        else if (at < 0) ask();
+        else setTimeout(wait, 30);
+      };
+      wait();
+    };
+    ask().catch(reject);
+  });
+}
+
+test("the ladder's book equals /v1/book at a common position, five times over", async () => {
+  const symbol = await symbolOf(stage);
+  const page = await open(stage, `#symbols=${symbol}`);
+  await hasBook(page);
+  for (let k = 0; k < 5; k++) {
+    const { page: shown, rest } = await page.evaluate(compareAtCommonPosition, symbol);
+    assert.equal(shown, rest);
+  }
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
+test("the table for screen readers shows the best levels of the book", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  const matched = await eventually(page, () => {
+    const { book } = window.mbostream.instrument;
+    const cells = [...document.querySelectorAll(".ladder table.sr tbody tr:first-child td")].map((td) => td.textContent);
+    return cells.length === 6 && cells[0] === book.bid.text && cells[3] === book.ask.text && cells;
+  });
+  assert.equal(matched.length, 6);
+  await page.close();
+});
+
+test("orders in queue order add up to the levels they stand in", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  const wrong = await eventually(page, () => {
+    const i = window.mbostream.instrument;
+    if (!i.orders.ready || i.book.auction || i.book.crossed) return null;
+    const sums = [i.book.bids, i.book.asks].flatMap((side, k) => side.levels.slice(0, 10).map((l) => {
+      const queue = i.orders.queue(k ? "A" : "B", l.text);
+      return [l.text, l.size, l.count, queue.reduce((s, o) => s + o.size, 0), queue.length];
+    }));
+    return { wrong: sums.filter(([, size, count, sum, n]) => size !== sum || count !== n), n: sums.length };
+  });
+  assert.ok(wrong.n >= 2);
+  assert.deepEqual(wrong.wrong, []);
+  await page.close();
+});
+
+test("a level's queue opens, and an order in it is followed with its place", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  await eventually(page, () => window.mbostream.instrument.orders.ready);
+  await page.evaluate(() => {
+    const i = window.mbostream.instrument;
+    const level = i.book.bids.levels[Math.min(4, i.book.bids.levels.length - 1)];
+    window.mbostream.state.set({ level: { spec: window.mbostream.state.activeTab.spec, side: "B", row: level.row, group: 1 } });
+  });
+  await page.waitForSelector(".queue-box tbody tr");
+  await page.click(".queue-box tbody tr:last-child");
+  await eventually(page, () => /\d+ of \d+ · \d+ ahead|gone from the book/.test(document.querySelector(".found").textContent));
+  await page.close();
+});
+
+test("rows scroll by key and wheel, and C brings the market back", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  const canvas = page.locator(".area-ladder canvas");
+  await canvas.focus();
+  const ladder = () => page.evaluate(() => {
+    const l = window.mbostream.stage.panels.find((p) => p.recentre);
+    return { follow: l.follow, center: l.center };
+  });
+  await page.keyboard.press("PageUp");
+  await page.keyboard.press("PageUp");
+  assert.equal((await ladder()).follow, false);
+  await canvas.hover();
+  const before = (await ladder()).center;
+  await page.mouse.wheel(0, 400);
+  assert.ok((await ladder()).center < before);
+  await page.keyboard.press("c");
+  assert.equal((await ladder()).follow, true);
+  await page.close();
+});

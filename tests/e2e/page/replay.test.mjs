@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { REAL, badge, eventually, hasBook, launch, open, symbolOf } from "./harness.mjs";
+
+/** Replay is the same screen. On a real gateway the recorded range is asked for, on the fake it is a made-up day. */
+let stage;
+let symbol;
+let range;
+before(async () => {
+  stage = await launch();
+  symbol = await symbolOf(stage);
+  const { days } = await (await fetch(`${stage.url}/v1/days?symbol=${symbol}`)).json();
+  assert.ok(days.length, "nothing is recorded");
+  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?search=${symbol}`)).json();
+  const row = instruments.find((i) => i.symbol === symbol);
+  const first = REAL && row.first ? BigInt(row.first) : BigInt(days[0].first);
+  const last = REAL && row.last ? BigInt(row.last) : BigInt(days[0].last);
+  range = { first, last, middle: (first + last) / 2n };
+});
+after(() => stage.close());
+
+async function replay(t = range.middle) {
+  const page = await open(stage, `#symbols=${symbol}&mode=replay&t=${t}`);
+  await eventually(page, () => !window.mbostream.player.loading && window.mbostream.instrument.book.bid !== null, null, 60_000);
+  return page;
+}
+const levels = (page) => page.evaluate(() => window.mbostream.instrument.book.rows());
+
+test("seeking to an instant shows the book that /v1/book?at= rebuilds", async () => {
+  const page = await replay();
+  await badge(page, "REPLAY · PAUSED");
+  const shown = await levels(page);
+  const rest = await (await fetch(`${stage.url}/v1/book/${symbol}?depth=400&at=${range.middle}`)).json();
+  assert.deepEqual(shown, { bids: rest.bids, asks: rest.asks });
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
+test("a step forward and a step back end in the same book", async () => {
+  const page = await replay();
+  await page.keyboard.press("n");
+  const one = { t: await page.evaluate(() => window.mbostream.player.ns), book: await levels(page) };
+  for (let k = 0; k < 5; k++) await page.keyboard.press("n");
+  assert.ok((await page.evaluate(() => BigInt(window.mbostream.player.ns).toString())) > one.t);
+  for (let k = 0; k < 5; k++) {
+    await page.keyboard.press("Shift+N");
+    await eventually(page, () => !window.mbostream.player.loading, null, 30_000);
+  }
+  assert.equal(await page.evaluate(() => window.mbostream.player.ns), one.t);
+  assert.deepEqual(await levels(page), one.book);
+  await page.close();
+});
+
+test("playing goes by market time, faster when told to, and pauses", async () => {
+  const page = await replay(range.first + (range.last - range.first) / 4n);
+  const at = () => page.evaluate(() => window.mbostream.player.ms);
+  const start = await at();
+  await page.keyboard.press(" ");
+  await eventually(page, (s) => window.mbostream.player.ms > s + 300, start, 30_000);
+  await page.keyboard.press(".");
+  assert.equal(await page.evaluate(() => window.mbostream.player.speed), 2);
+  await page.keyboard.press(" ");
+  await badge(page, "REPLAY · PAUSED");
+  const paused = await at();
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  assert.equal(await at(), paused);
+  await page.close();
+});
+
+test("at full speed it reaches the end, with the book of that instant", async () => {
+  const page = await replay(range.last - 5_000_000_000n);
+  await page.evaluate(() => window.mbostream.player.setSpeed("max"));
+  await page.keyboard.press(" ");
+  await badge(page, "REPLAY · END", 60_000);
+  if (!REAL) {
+    const rest = await (await fetch(`${stage.url}/v1/book/${symbol}?depth=400&at=${range.last}`)).json();
+    assert.deepEqual(await levels(page), { bids: rest.bids, asks: rest.asks });
+  }
+  await page.close();
+});
+
+test("a link opens the same instant again", async () => {
+  const page = await replay();
+  for (let k = 0; k < 3; k++) await page.keyboard.press("n");
+  const { hash, ns } = await eventually(page, () => location.hash.includes(window.mbostream.player.ns) && { hash: location.hash, ns: window.mbostream.player.ns });
+  const book = await levels(page);
+  await page.close();
+  const again = await open(stage, hash);
+  await eventually(again, () => !window.mbostream.player.loading && window.mbostream.instrument.book.bid !== null, null, 60_000);
+  assert.equal(await again.evaluate(() => window.mbostream.player.ns), ns);
+  assert.deepEqual(await levels(again), book);
+  await again.close();
+});
+
+test("the timeline seeks, and G goes back to live", async () => {
+  const page = await open(stage, `#symbols=${symbol}`);
+  await hasBook(page);
+  await eventually(page, () => window.mbostream.player.range !== null);
+  const box = await page.locator("#timeline").boundingBox();
+  await page.mouse.click(box.x + box.width * 0.4, box.y + box.height / 2);
+  await eventually(page, () => window.mbostream.state.get("mode") === "replay" && !window.mbostream.player.loading, null, 60_000);
+  const share = await page.evaluate(() => {
+    const { range: r, ms } = window.mbostream.player;
+    return (ms - Number(r.first) / 1e6) / (Number(r.last - r.first) / 1e6);
+  });
+  assert.ok(Math.abs(share - 0.4) < 0.08, `sought to ${share}`);
+  await page.keyboard.press("g");
+  await badge(page, "LIVE", 20_000);
+  await hasBook(page);
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
