@@ -79,14 +79,14 @@ class _Node:
     """One connection to one server, scripts loaded on it."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
+        self.pool = pool
         self._connection: Any = None
         self.shas: dict[str, str] = {}
 
     @property
     def connection(self) -> Any:
         if self._connection is None:
-            connection: Any = self._pool.make_connection()
+            connection: Any = self.pool.make_connection()
             try:
                 connection.connect()
             except BaseException:
@@ -162,21 +162,41 @@ class Broker:
     # -- topology ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Connect now and learn whether it is a cluster; raises BrokerLost."""
-        try:
-            self._seed.send([("INFO", "cluster")])
-            self.is_cluster = b"cluster_enabled:1" in self._seed.receive()
-            if self.is_cluster:
-                self._seed.send([("CLUSTER", "SLOTS")])
-                self._slots = [
-                    (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1])))
-                    for row in self._seed.receive()
-                ]
-        except (RedisError, OSError) as error:
-            self._fail(error)
+        """Connect now and learn whether it is a cluster; raises BrokerLost.
+
+        On a cluster that was seen before, any node that answers will do.
+        """
+        known = sorted({address for _, _, address in self._slots})
+        nodes = [self._seed, *map(self._node_at, known)]
+        for node in nodes:
+            try:
+                self._learn(node)
+                break
+            except (RedisError, OSError) as error:
+                node.close()
+                if node is nodes[-1] or not isinstance(error, TRANSIENT):
+                    self._fail(error)
         if self._was_lost:
             self._was_lost = False
             metrics.get("mbo_broker_reconnects_total").labels(self._role).inc()
+
+    def _learn(self, node: _Node) -> None:
+        node.send([("INFO", "cluster")])
+        self.is_cluster = b"cluster_enabled:1" in node.receive()
+        if self.is_cluster:
+            node.send([("CLUSTER", "SLOTS")])
+            self._slots = [
+                (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1]))) for row in node.receive()
+            ]
+            if not self._slots:
+                raise ClusterDownError("no node serves any slot")
+
+    def _node_at(self, address: tuple[str, int]) -> _Node:
+        if address not in self._nodes:
+            kwargs = {**self._seed.pool.connection_kwargs, "host": address[0], "port": address[1]}
+            pool = redis.ConnectionPool(connection_class=self._seed.pool.connection_class, **kwargs)
+            self._nodes[address] = _Node(pool)
+        return self._nodes[address]
 
     def _node(self, key: Any) -> _Node:
         if self.is_cluster is None:
@@ -186,18 +206,13 @@ class Broker:
         slot = key_slot(key if isinstance(key, bytes) else str(key).encode())
         for low, high, address in self._slots:
             if low <= slot <= high:
-                node = self._nodes.get(address)
-                if node is None:
-                    kwargs = {**self._seed._pool.connection_kwargs, "host": address[0], "port": address[1]}
-                    pool = redis.ConnectionPool(connection_class=self._seed._pool.connection_class, **kwargs)
-                    node = self._nodes[address] = _Node(pool)
-                return node
+                return self._node_at(address)
         raise BrokerLost(f"no cluster node serves slot {slot}")
 
     def _fail(self, error: Exception) -> Any:
         """Drop connections and raise the error of ours that says what it means."""
         self.close()
-        text = f"{hide_password(self.url)}: {error or type(error).__name__}"
+        text = f"{hide_password(self.url)}: {str(error) or type(error).__name__}"
         if isinstance(error, OutOfMemoryError):
             raise BrokerFull(
                 "the broker is out of memory: raise maxmemory or let readers catch up"

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from services.book.gauges import Gauges
 from services.book.images import ImageWriter
 from services.book.ownership import Ownership
@@ -19,6 +21,8 @@ from shared.broker import Broker, Command, Entry, Pending
 from shared.clock import Clock, SystemClock
 from shared.errors import Gap, UsageError
 from shared.images import Staged
+from shared.orderbook.engine import make_engine
+from shared.records import MBO
 from shared.wire.keys import stream_id
 
 log = logs.get("book")
@@ -57,10 +61,14 @@ class BookService:
         self._gauges = Gauges(self.clock)
         self._commit_seconds = metrics.get("mbo_book_commit_seconds")
         self._sent_at = 0.0
+        self._is_warm = False
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        if not self._is_warm:  # a kernel that is compiled under a lease would lose it
+            make_engine("raw", self.settings.engine).apply(np.zeros(1, MBO), 1)
+            self._is_warm = True
         self.broker.connect()
         self._poll_at = 0.0
 

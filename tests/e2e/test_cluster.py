@@ -1,0 +1,52 @@
+"""The pipeline on a three-node cluster, also while a node dies and comes back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from services.persist.sql import connect
+from services.persist.store import feeds_in
+from shared.broker import Broker
+from tests.support import eventually
+from tests.support.cluster import Cluster
+from tests.support.pipeline import Pipeline
+
+RECORDS = 60_000
+
+
+def simulate(folder: Path) -> tuple[Path, list[dict[str, object]]]:
+    """A market file and its true final books."""
+    market, truth = folder / "market.dbn", folder / "truth.jsonl"
+    command = [sys.executable, "-m", "services", "simulate", str(market), "--messages", str(RECORDS)]
+    subprocess.run([*command, "--instruments", "20", "--truth", str(truth)], check=True, capture_output=True)
+    return market, [json.loads(line) for line in truth.read_text().splitlines()]
+
+
+def test_a_cluster_gives_the_same_books_though_a_node_dies(tmp_path: Path) -> None:
+    market, truth = simulate(tmp_path)
+    data = tmp_path / "data"
+    with (
+        Cluster(tmp_path / "cluster") as cluster,
+        Pipeline(
+            data, "--broker", cluster.url, "--source", str(market), "--rate", "6000", "--books", "2", "--policy", "raw",
+            "--drain",
+        ) as pipeline,
+    ):  # fmt: skip
+        probe = Broker(cluster.url)
+        eventually(lambda: probe.call("SMEMBERS", probe.keys.feeds), timeout_s=60)
+        probe.close()
+        cluster.restart(1)
+        cluster.restart(2)
+        assert pipeline.wait(180) == 0, pipeline.log[-4000:]
+        assert "Traceback" not in pipeline.log
+    final = [json.loads(line) for line in (data / "final-books.jsonl").read_text().splitlines()]
+    wanted = {(book["publisher_id"], book["instrument_id"]): (book["bids"], book["asks"]) for book in truth}
+    got = {(book["publisher_id"], book["instrument_id"]): (book["bids"], book["asks"]) for book in final}
+    assert got == wanted
+    (feed,) = feeds_in(str(data))
+    db, _ = connect(str(data), feed)
+    assert db.cursor().execute("SELECT count(*) FROM mbo").fetchone()[0] == RECORDS
+    db.close()
