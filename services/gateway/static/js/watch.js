@@ -120,7 +120,7 @@ export class Watch {
       setText(row.price, bid && ask ? `${bid[0]} × ${ask[0]}` : bid ? `${bid[0]} × none` : ask ? `none × ${ask[0]}` : "empty");
       const p = q.points;
       const [low, high] = [Math.min(...p), Math.max(...p)];
-      row.line.setAttribute("points", p.map((v, k) => `${(k / (POINTS - 1)) * 60},${high > low ? 15 - ((v - low) / (high - low)) * 14 : 8}`).join(" "));
+      row.line.setAttribute("points", p.map((v, k) => `${(60 - ((p.length - 1 - k) / (POINTS - 1)) * 60).toFixed(1)},${high > low ? 15 - ((v - low) / (high - low)) * 14 : 8}`).join(" "));
       const up = p.at(-1) - p[0];
       row.line.parentNode.setAttribute("class", `spark ${up > 0 ? "up" : up < 0 ? "down" : ""}`);
     }

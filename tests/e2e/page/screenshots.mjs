@@ -1,0 +1,120 @@
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { REAL, eventually, fake, hasBook, launch, open } from "./harness.mjs";
+
+/**
+ * The pictures of the README: `make screenshots`, or `node screenshots.mjs [name …]`. With BASE_URL they show that gateway
+ * (`mbo demo` left running some minutes looks best), else the fake one.
+ */
+const OUT = process.env.OUT ?? join(dirname(fileURLToPath(import.meta.url)), "../../../.github/images");
+const CHART_MS = 45_000;
+
+const stage = await launch();
+const symbols = await choose();
+const list = symbols.join(",");
+const watch = (page) => page.evaluate((specs) => window.mbostream.state.set({ side: true, watch: specs }), symbols);
+
+/** The busiest instruments there are. */
+async function choose() {
+  if (!REAL) return ["CLX5", "ESZ5", "AAPL", "ZNZ5"];
+  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?limit=100`)).json();
+  const counted = [];
+  for (const i of instruments.filter((x) => x.live).slice(0, 12)) {
+    const { rows } = i.first ? await (await fetch(`${stage.url}/v1/history/${i.symbol}/activity?start=${i.first}&end=${i.last}&buckets=1`)).json() : { rows: [] };
+    counted.push([rows?.reduce((sum, r) => sum + r[1], 0) ?? 0, i.symbol]);
+  }
+  return counted.sort((a, b) => b[0] - a[0]).slice(0, 4).map(([, s]) => s);
+}
+
+/** Until the chart has a past, or long enough. */
+const filled = (page) => eventually(page, (ms) => window.mbostream.state.get("tabs").every((t) => {
+  const { columns } = window.mbostream.source.instrument(t);
+  return columns.now && columns.rings[0].first !== null && columns.now - columns.rings[0].first > ms;
+}), CHART_MS, 70_000).catch(() => null);
+
+async function replayHash() {
+  const { days } = await (await fetch(`${stage.url}/v1/days?symbol=${symbols[0]}`)).json();
+  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?search=${symbols[0]}`)).json();
+  const row = instruments.find((i) => i.symbol === symbols[0]);
+  const first = BigInt(REAL && row.first ? row.first : days[0].first);
+  const last = BigInt(REAL && row.last ? row.last : days[0].last);
+  return `#symbols=${symbols.slice(0, 2).join(",")}&mode=replay&t=${first + ((last - first) * 6n) / 10n}`;
+}
+const rebuilt = (page) => eventually(page, () => !window.mbostream.player.loading && window.mbostream.instrument.book.bid !== null, null, 120_000);
+
+const scenes = {
+  async dark() {
+    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "dark", width: 1600, height: 900 });
+    await hasBook(page);
+    await watch(page);
+    await filled(page);
+    return page;
+  },
+  async light() {
+    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "light", width: 1600, height: 900 });
+    await hasBook(page);
+    await filled(page);
+    await page.evaluate(() => {
+      const i = window.mbostream.instrument;
+      const level = i.book.asks.levels[Math.min(3, i.book.asks.levels.length - 1)];
+      const [, , third] = i.orders.queue("A", level.text);
+      window.mbostream.state.set({ side: false, level: { spec: window.mbostream.state.activeTab.spec, side: "A", row: level.row, group: 1 } });
+      if (third) window.mbostream.emit("track", third.id);
+    });
+    await page.waitForSelector(".queue-box tbody tr");
+    return page;
+  },
+  async wide() {
+    const page = await open(stage, `#symbols=${list}&layout=charts`, { theme: "dark", width: 2560, height: 1080 });
+    await hasBook(page);
+    await watch(page);
+    await filled(page);
+    return page;
+  },
+  async ladders() {
+    const page = await open(stage, `#symbols=${list}&layout=ladders`, { theme: "dark", width: 1440, height: 810 });
+    await hasBook(page);
+    await page.evaluate(() => window.mbostream.state.set({ side: false }));
+    await filled(page);
+    return page;
+  },
+  async phone() {
+    const page = await open(stage, `#symbols=${symbols.slice(0, 2).join(",")}`, { theme: "dark", width: 390, height: 844 });
+    await hasBook(page);
+    await filled(page);
+    return page;
+  },
+  async replay() {
+    const page = await open(stage, await replayHash(), { theme: "dark", width: 1600, height: 900 });
+    await rebuilt(page);
+    await page.evaluate(() => window.mbostream.state.set({ side: false }));
+    await page.click(".day-button");
+    return page;
+  },
+  async pipeline() {
+    const page = await open(stage, `#symbols=${list}&view=pipeline`, { theme: "dark", width: 1600, height: 900 });
+    await page.waitForSelector(".processes li");
+    await page.evaluate(() => window.mbostream.state.set({ side: false }));
+    await eventually(page, () => [...window.mbostream.stage.panels[0].model.lanes.values()].some((l) => l.history.length > 25), null, 60_000);
+    if (!REAL) {
+      await fake(stage, "kill", { worker: "book-4712" });
+      await eventually(page, () => document.querySelector(".pipeline-panel table.sr").textContent.includes("nobody"));
+    }
+    return page;
+  },
+};
+
+await mkdir(OUT, { recursive: true });
+const wanted = process.argv.slice(2);
+for (const [name, scene] of Object.entries(scenes)) {
+  if (wanted.length && !wanted.includes(name)) continue;
+  const page = await scene();
+  await page.mouse.move(5, 5);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 300))));
+  await page.screenshot({ path: join(OUT, `${name}.png`) });
+  if (page.faults.length) process.stderr.write(`${name}: ${page.faults.join("\n")}\n`);
+  process.stdout.write(`${name}.png\n`);
+  await page.close();
+}
+await stage.close();
