@@ -6,6 +6,7 @@ from services.book.settings import BookSettings
 from shared import images, logs, metrics
 from shared.broker import Broker
 from shared.errors import Gap, ImageError, WireError
+from shared.history_client import Directory, HistoryError
 from shared.orderbook.engine import Policy
 from shared.orderbook.shard import ShardState
 from shared.wire.codec import decode_in
@@ -20,7 +21,8 @@ PAGE_ENTRIES = 64
 def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, policy: Policy) -> ShardState:
     """The state at the committed offset of a shard: newest good image, then the stream, silently.
 
-    If neither reaches (no image, and the stream trimmed), the shard is stale from here on and says so.
+    If neither reaches (no image, and the stream trimmed), from what persist has stored; without that the shard is stale
+    from here on and says so.
     """
     committed = parse_id(broker.call("HGET", broker.keys.shard(feed, shard, "pos"), "book") or b"0-0")
     found = metrics.get("mbo_book_recoveries_total")
@@ -45,12 +47,33 @@ def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, polic
     try:
         replay(broker, state, feed, shard, committed)
         found.labels(feed, "stream" if committed > (0, 0) else "begin").inc()
+        return state
     except Gap as gap:
-        log.error("books cannot be rebuilt: stale until a snapshot", feed=feed, shard=shard, detail=str(gap))
+        log.warning("stream does not reach its beginning", feed=feed, shard=shard, detail=str(gap))
+    try:
+        state = from_history(broker, feed, shard, committed)
+        found.labels(feed, "history").inc()
+    except (HistoryError, Gap) as error:
+        log.error(
+            "books cannot be rebuilt: stale until a snapshot", feed=feed, shard=shard, detail=str(error)
+        )
         found.labels(feed, "none").inc()
         state = ShardState(policy, kind=settings.engine)
         state.session, state.ordinal = committed
         state.stale = True
+    return state
+
+
+def from_history(broker: Broker, feed: str, shard: int, committed: tuple[int, int]) -> ShardState:
+    """The state from persist's store as far as it goes, then from the stream; HistoryError or Gap if that fails."""
+    session, ordinal = committed
+    history = Directory(broker).history(feed)
+    try:
+        stored = history.pick(feed, session=session)
+        state = history.state(feed, stored.run, shard, min(stored.offsets[shard], ordinal))
+    finally:
+        history.close()
+    replay(broker, state, feed, shard, committed)
     return state
 
 
