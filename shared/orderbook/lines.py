@@ -10,7 +10,7 @@ from shared.units import SIDE_ASK, SIDE_BID
 
 
 def final_lines(engine: Engine, symbols: Mapping[int, str], depth: int | None = None) -> Iterator[str]:
-    """One JSON object a book, by (publisher_id, instrument_id); levels of the policy's view, best first, prices in 1e-9."""
+    """One JSON object a book, by (publisher_id, instrument_id): levels of the policy's view, best first, in 1e-9."""
     for publisher_id, instrument_id in engine.books():
         bids, asks = engine.view(publisher_id, instrument_id, depth)
         best = [engine.levels(publisher_id, instrument_id, side, 1) for side in (SIDE_BID, SIDE_ASK)]

@@ -101,7 +101,8 @@ class ShardState:
 
 def encode(header: Mapping[str, Any], body: bytes) -> bytes:
     head = msgpack.packb(dict(header))
-    return _HEAD.pack(MAGIC, VERSION, 0, len(head), int(header["ordinal"])) + head + body
+    start = _HEAD.pack(MAGIC, VERSION, 0, len(head), int(header["ordinal"]))
+    return b"".join((start, head, body))
 
 
 def decode(image: bytes) -> tuple[dict[str, Any], bytes]:

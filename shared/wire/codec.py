@@ -138,4 +138,5 @@ def decode_out(blob: bytes) -> OutEntry:
     if len(fields) != 13 or not isinstance(control, dict | None):
         raise WireError("not an output entry")
     batch = Batch(*(_rows(blob, layout) for blob, layout in zip(fields[8:], _OUT_LAYOUTS, strict=True)))
-    return OutEntry(*fields[2:7], bool(fields[7] & OUT_STALE), control, batch)
+    _, _, n, first, ts_due, ts_ingest, ts_book, flags = fields[:8]
+    return OutEntry(n, first, ts_due, ts_ingest, ts_book, bool(flags & OUT_STALE), control, batch)

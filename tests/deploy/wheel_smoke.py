@@ -1,4 +1,6 @@
-"""Build the wheel, install it in a clean venv, run the commands, find the data files: `python -m tests.deploy.wheel_smoke`.
+"""Build the wheel, install it in a clean venv, run the commands, find the data files.
+
+Run as `python -m tests.deploy.wheel_smoke`.
 
 An editable install hides packaging faults; this finds them. The clean venv sees the locked packages of the
 development venv through a .pth file, so that nothing is downloaded again.
@@ -14,7 +16,11 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = (("mbo", "--help"), ("mbo", "--version"), *((f"mbo-{s}", "--help") for s in ("ingest", "book", "gateway", "persist")))
+COMMANDS = (
+    ("mbo", "--help"),
+    ("mbo", "--version"),
+    *((f"mbo-{s}", "--help") for s in ("ingest", "book", "gateway", "persist")),
+)
 DATA_FILES = (
     "services/gateway/static/index.html",
     "services/persist/schema/0001_initial.sql",
@@ -27,18 +33,41 @@ DATA_FILES = (
 def run(*command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"wheel smoke: {' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"wheel smoke: {' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=ROOT)
+        run(
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(folder),
+            str(ROOT),
+            cwd=ROOT,
+        )
         wheel = next(folder.glob("*.whl"))
         venv.create(folder / "venv", with_pip=False)
         site = next((folder / "venv" / "lib").glob("python*/site-packages"))
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel), cwd=folder)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(site),
+            str(wheel),
+            cwd=folder,
+        )
         packages = sysconfig.get_paths()["purelib"]
         # Only the dependencies: the editable install's own .pth is not followed from here.
         (site / "dependencies.pth").write_text(packages + "\n", encoding="utf-8")

@@ -56,8 +56,7 @@ def truth_of_clx5(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
 
     def side(name: str) -> list[list[int]]:
         return [
-            [int(round(Decimal(str(row["price"])) * 10**9)), row["size"], row["count"]]
-            for row in levels[name]
+            [round(Decimal(str(row["price"])) * 10**9), row["size"], row["count"]] for row in levels[name]
         ]
 
     return side("bids"), side("asks")

@@ -16,7 +16,10 @@ def record(
     action: str, side: str = "B", price: float = 100.0, size: int = 1, order_id: int = 1, **fields: Any
 ) -> dict[str, Any]:
     """One record as fields; `price` in whole units (or pass `price_px` in 1e-9)."""
-    return {"action": ord(action), "side": ord(side), "price": round(price * PX_SCALE), "size": size, "order_id": order_id, "flags": F_LAST, **fields}  # fmt: skip
+    return {
+        "action": ord(action), "side": ord(side), "price": round(price * PX_SCALE), "size": size, "order_id": order_id,
+        "flags": F_LAST, **fields,
+    }  # fmt: skip
 
 
 def rows(*records: dict[str, Any], first_sequence: int = 1) -> Rows:

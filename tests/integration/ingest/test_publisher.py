@@ -27,7 +27,14 @@ class Writer:
     def __init__(
         self, broker_url: str, prefix: str, source: ArraySource, owner: str = "me", **options: object
     ) -> None:
-        settings = IngestSettings(broker=broker_url, prefix=prefix, shards=SHARDS, lease_ms=60_000, entry_records=7, **options)  # type: ignore[arg-type]  # fmt: skip
+        fixed = {
+            "broker": broker_url,
+            "prefix": prefix,
+            "shards": SHARDS,
+            "lease_ms": 60_000,
+            "entry_records": 7,
+        }
+        settings = IngestSettings(**{**fixed, **options})  # type: ignore[arg-type]
         data, control = Broker(broker_url, prefix), Broker(broker_url, prefix)
         self.source = source
         self.publisher = Publisher(data, control, SystemClock(), settings, "test", owner)
