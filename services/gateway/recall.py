@@ -68,6 +68,9 @@ class Worker:
 
     def _start(self) -> None:
         Path(self.socket).unlink(missing_ok=True)
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "services.gateway.recall_worker"], stdin=subprocess.PIPE, close_fds=True
         )

@@ -85,7 +85,7 @@ def _cursor(text: str | None) -> Cursor:
         not dot
         or not (span + last).isascii()
         or not (span + last).isdecimal()
-        or len(last) > 19
+        or len(last) > 26
         or len(span) > 6
     ):
         raise bad_parameter("after", "after is `next` of the answer before")

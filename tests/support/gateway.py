@@ -59,6 +59,7 @@ class Feed:
             "session": self.session,
             "state": "open",
             "readers": "book",
+            "identity": f"test {self.session}",
         }
         self.broker.call(
             "HSET", keys.feed(self.name, "meta"), *[part for pair in meta.items() for part in pair]
@@ -71,7 +72,16 @@ class Feed:
         for shard in range(self.shards):
             self.states.setdefault(shard, ShardState(self.policy, kind="reference"))  # type: ignore[arg-type]
             self.control(
-                {"type": "begin", "session": self.session, "policy": self.policy, "dataset": "T", "ts": 0},
+                {
+                    "type": "begin",
+                    "session": self.session,
+                    "policy": self.policy,
+                    "dataset": self.name.upper(),
+                    "identity": f"test {self.session}",
+                    "spec": {},
+                    "ts": 0,
+                    "repaired": False,
+                },
                 shard,
             )
         for number, symbol in self.symbols.items():

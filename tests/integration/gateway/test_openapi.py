@@ -55,12 +55,51 @@ def test_every_answer_is_documented(gateway: Gateway, case: schemathesis.Case) -
 
 
 WORDS = st.sampled_from(
-    ["CLX5", "TWO", "ALL_SYMBOLS", "TEST.FEED:CLX5", "1", "", "book", "mbo", "bbo,trades", "all", "0", "-1", "1e9", "max", "x" * 300, "%00", "\x00", "ü", "1.5", "columns"]
-)  # fmt: skip
-NAMES = st.sampled_from(["symbols", "channels", "depth", "interval", "publisher", "encoding", "compress", "last_event_id", "speed", "start", "end", "session", "odd"])
+    [
+        "CLX5",
+        "TWO",
+        "ALL_SYMBOLS",
+        "TEST.FEED:CLX5",
+        "1",
+        "",
+        "book",
+        "mbo",
+        "bbo,trades",
+        "all",
+        "0",
+        "-1",
+        "1e9",
+        "max",
+        "x" * 300,
+        "%00",
+        "\x00",
+        "ü",
+        "1.5",
+        "columns",
+    ]
+)
+NAMES = st.sampled_from(
+    [
+        "symbols",
+        "channels",
+        "depth",
+        "interval",
+        "publisher",
+        "encoding",
+        "compress",
+        "last_event_id",
+        "speed",
+        "start",
+        "end",
+        "session",
+        "odd",
+    ]
+)
 VECTORS = st.one_of(
     st.text(max_size=40),
-    st.from_regex(r"[a-z.]{1,9}:[0-9]{1,20}:[0-9]{1,4}\.[0-9]{1,20}(,[0-9]{1,3}\.[0-9]{1,3}){0,3}", fullmatch=True),
+    st.from_regex(
+        r"[a-z.]{1,9}:[0-9]{1,20}:[0-9]{1,4}\.[0-9]{1,20}(,[0-9]{1,3}\.[0-9]{1,3}){0,3}", fullmatch=True
+    ),
     st.just("test.feed:1:0.3"),
     st.just("test.feed:9:0.99999"),
 )
@@ -71,8 +110,14 @@ VECTORS = st.one_of(
     path=st.sampled_from(SSE),
     query=st.lists(st.tuples(NAMES, st.one_of(WORDS, st.text(max_size=20))), max_size=6),
     last_id=VECTORS,
-    junk=st.lists(st.tuples(st.sampled_from(["accept", "accept-encoding", "cookie", "x-api-key", "if-none-match"]), st.text(max_size=30)), max_size=3),
-)  # fmt: skip
+    junk=st.lists(
+        st.tuples(
+            st.sampled_from(["accept", "accept-encoding", "cookie", "x-api-key", "if-none-match"]),
+            st.text(max_size=30),
+        ),
+        max_size=3,
+    ),
+)
 def test_a_fuzzed_stream_request_is_answered_with_events_or_a_problem(
     gateway: Gateway, path: str, query: list[tuple[str, str]], last_id: str, junk: list[tuple[str, str]]
 ) -> None:
@@ -80,7 +125,11 @@ def test_a_fuzzed_stream_request_is_answered_with_events_or_a_problem(
 
     # a symbol that exists in half of the cases, so that streams do begin
     text = "&".join(f"{name}={quote(value)}" for name, value in query)
-    head = [f"GET {path}?{text} HTTP/1.1", f"Host: 127.0.0.1:{gateway.port}", f"Last-Event-ID: {_header(last_id)}"]
+    head = [
+        f"GET {path}?{text} HTTP/1.1",
+        f"Host: 127.0.0.1:{gateway.port}",
+        f"Last-Event-ID: {_header(last_id)}",
+    ]
     head += [f"{name}: {_header(value)}" for name, value in junk]
     with socket.create_connection(("127.0.0.1", gateway.port)) as each:
         each.settimeout(20)

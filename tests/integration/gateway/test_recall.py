@@ -1,0 +1,258 @@
+"""Recorded data over REST and replay says what happened: against the same records applied by the reference engine."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from services.persist.process import ReaderProcess
+from services.persist.settings import PersistSettings
+from shared.broker import Broker
+from shared.orderbook.shard import ShardState
+from shared.records import MBO, Rows
+from shared.units import F_LAST, PX_SCALE, px_to_str
+from shared.wire import schemas
+from tests.support import eventually, recording
+from tests.support.gateway import TRUST, Feed, Gateway, Stream, blocks, book_sides, fold
+from tests.support.mbo import START_NS
+
+PREFIX = "recall."
+COUNT = 3000
+STEP_NS = 50_000_000
+
+
+def market(seed: int = 7) -> Rows:
+    """Orders of two instruments that come, change, trade and go over 150 s."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros(COUNT, MBO)
+    out["length"], out["rtype"], out["publisher_id"] = MBO.itemsize // 4, 160, 1
+    out["instrument_id"] = rng.integers(1, 3, COUNT)
+    out["order_id"] = rng.integers(1, 400, COUNT)
+    out["side"] = np.where(out["order_id"] % 2, ord("B"), ord("A"))
+    out["price"] = (1000 + np.where(out["order_id"] % 2, -1, 1) * rng.integers(1, 20, COUNT)) * (
+        PX_SCALE // 10
+    )
+    out["size"] = rng.integers(1, 9, COUNT)
+    out["action"] = rng.choice(np.frombuffer(b"AAAMCTT", np.uint8), COUNT)
+    out["flags"] = rng.choice(np.array([0, F_LAST, F_LAST], np.uint8), COUNT)
+    out["ts_recv"] = START_NS + np.arange(COUNT) * STEP_NS
+    out["ts_event"] = out["ts_recv"] - 1000
+    out["sequence"] = np.arange(COUNT)
+    return out
+
+
+class World:
+    """A recorded session, a reader of it and a gateway."""
+
+    def __init__(self, feed: Feed, records: Rows, gateway: Gateway) -> None:
+        self.feed, self.records, self.gateway = feed, records, gateway
+        self.first = 4  # ordinal of the first record, behind begin and two mappings
+
+    def state_at(self, ts: int) -> ShardState:
+        """The shard after every record with ts_recv ≤ ts, by the reference engine."""
+        state = ShardState("uncross", kind="reference")
+        state.engine.apply(self.records[self.records["ts_recv"] <= ts], self.first)
+        return state
+
+    def sides_at(self, ts: int) -> dict[str, dict[str, tuple[int, int]]]:
+        view = self.state_at(ts).engine.view(1, 1)
+        return {
+            name: {px_to_str(px): (size, count) for px, size, count in side}
+            for name, side in zip(("bids", "asks"), view, strict=True)
+        }
+
+    def mine(self) -> Rows:
+        found: Rows = self.records[self.records["instrument_id"] == 1]
+        return found
+
+    def pages(self, path: str) -> list[Any]:
+        rows: list[Any] = []
+        after = ""
+        while True:
+            page = self.gateway.json(f"{path}&after={after}" if after else path)
+            rows += page["rows"]
+            after = page["next"]
+            if not after:
+                return rows
+
+    def replay(self, query: str) -> list[Any]:
+        with httpx.Client(timeout=60, verify=TRUST) as client:
+            answer = client.get(f"{self.gateway.url}/v1/replay?symbols=ONE&{query}")
+        assert answer.status_code == 200, answer.text
+        events = list(blocks(answer.text))
+        for event in events[:50] + events[-50:]:
+            schemas.validator(event.name).validate(event.data)
+        assert events[-1].data["reason"] == "replayed"
+        return events
+
+
+@pytest.fixture(scope="module")
+def world(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    data: Path = tmp_path_factory.mktemp("recall")
+    broker = Broker(broker_url, PREFIX, name="test")
+    feed = Feed(broker, symbols={1: "ONE", 2: "TWO"})
+    records = market()
+    for start in range(0, COUNT, 250):
+        feed.records(records[start : start + 250])
+    writer = recording.writer(broker_url, PREFIX, data, feed.name, image_records=800)
+    writer.open()
+    recording.drain(writer)
+    writer.close()
+    reader = ReaderProcess(PersistSettings(broker=broker_url, prefix=PREFIX, data=str(data)))
+    reader.watch()
+    with Gateway(broker_url, PREFIX) as gateway:
+        gateway.caught_up(feed)
+        eventually(lambda: broker.hash(broker.keys.history), timeout_s=60)
+        eventually(lambda: gateway.get("/v1/days").json()["days"], timeout_s=60)
+        yield World(feed, records, gateway)
+    reader.close()
+    broker.close()
+
+
+@pytest.mark.parametrize("index", [0, 37, 1499, 2998, 2999])
+def test_the_book_at_an_instant_is_that_of_the_records_until_then(world: World, index: int) -> None:
+    ts = START_NS + index * STEP_NS
+    for at in (ts, ts + STEP_NS - 1):
+        body = world.gateway.json(f"/v1/book/ONE?depth=all&at={at}")
+        schemas.validator("book").validate(body)
+        assert book_sides(body) == world.sides_at(ts)
+    orders = world.gateway.json(f"/v1/book/ONE?level=3&at={ts}")
+    schemas.validator("book").validate(orders)
+    engine = world.state_at(ts).engine
+    found = [int(order[0]) for side in ("bids", "asks") for _, queue in orders[side] for order in queue]
+    assert found == [order.order_id for side in (ord("B"), ord("A")) for order in engine.orders(1, 1, side)]
+
+
+def test_before_the_recording_there_is_nothing(world: World) -> None:
+    answer = world.gateway.get(f"/v1/book/ONE?at={START_NS - 1}")
+    assert answer.status_code == 404
+    assert "/v1/days" in answer.json()["detail"]
+
+
+def test_pages_of_history_join_to_everything_in_order(world: World) -> None:
+    mine = world.mine()
+    rows = world.pages("/v1/history/ONE/mbo?limit=333")
+    assert [row[10] for row in rows] == mine["sequence"].tolist()
+    assert [row[6] for row in rows] == [str(n) for n in mine["order_id"].tolist()]
+    trades = world.pages("/v1/history/ONE/trades?limit=50")
+    wanted = mine[(mine["action"] == ord("T"))]
+    assert [row["sequence"] for row in trades] == wanted["sequence"].tolist()
+    cut = world.pages(f"/v1/history/ONE/mbo?limit=100&start={START_NS + 10**9}&end={START_NS + 2 * 10**9}")
+    inside = mine[(mine["ts_recv"] >= START_NS + 10**9) & (mine["ts_recv"] < START_NS + 2 * 10**9)]
+    assert [row[10] for row in cut] == inside["sequence"].tolist()
+    bbo = world.pages("/v1/history/ONE/bbo?limit=100")
+    ordinals = [row["ordinal"] for row in bbo]
+    assert ordinals == sorted(set(ordinals))
+    bars = world.pages("/v1/history/ONE/bars?period=1s&limit=7")
+    assert sum(bar["volume"] for bar in bars) == int(wanted["size"].sum())
+    for path, name in (
+        ("mbo", "history-mbo"),
+        ("trades", "history-trades"),
+        ("bbo", "history-bbo"),
+        ("bars", "history-bars"),
+    ):
+        schemas.validator(name).validate(world.gateway.json(f"/v1/history/ONE/{path}?limit=5"))
+
+
+def test_calendar_and_activity_count_what_is_there(world: World) -> None:
+    days = world.gateway.json("/v1/days")
+    schemas.validator("days").validate(days)
+    assert sum(day["records"] for day in days["days"]) == COUNT
+    assert world.gateway.json("/v1/days?symbol=ONE")["days"]
+    assert world.gateway.get("/v1/days?symbol=NOPE").status_code == 404
+    activity = world.gateway.json("/v1/history/ONE/activity?buckets=20")
+    schemas.validator("activity").validate(activity)
+    trades = world.mine()[world.mine()["action"] == ord("T")]
+    assert sum(row[2] for row in activity["rows"]) == len(trades)
+    assert sum(row[3] for row in activity["rows"]) == int(trades["size"].sum())
+    listed = eventually(
+        lambda: [row for row in world.gateway.json("/v1/instruments")["instruments"] if row["first"]],
+        timeout_s=40,
+    )
+    assert {row["symbol"] for row in listed} == {"ONE", "TWO"}
+
+
+def test_a_replay_from_the_start_ends_with_the_live_book(world: World) -> None:
+    events = world.replay("channels=book,bbo,trades&depth=all&speed=max")
+    (view,) = fold(events).values()
+    assert {side: view[side] for side in ("bids", "asks")} == book_sides(
+        world.gateway.json("/v1/book/ONE?depth=all")
+    )
+    trades = [event.data["sequence"] for event in events if event.name == "trade"]
+    mine = world.mine()
+    ended = mine[: np.flatnonzero(mine["flags"] & F_LAST)[-1] + 1]
+    assert trades == ended[ended["action"] == ord("T")]["sequence"].tolist()
+    deltas = [event.data for event in events if event.name == "delta"]
+    assert [d["q"] for d in deltas[:-1]] == [d["p"] for d in deltas[1:]]
+    assert [int(d["ts_recv"]) for d in deltas] == sorted(int(d["ts_recv"]) for d in deltas)
+
+
+def test_a_replay_from_an_instant_begins_with_the_rebuilt_book(world: World) -> None:
+    start = START_NS + 1000 * STEP_NS
+    events = world.replay(f"channels=book,mbo&depth=all&speed=max&start={start}&end={start + 100 * STEP_NS}")
+    snapshot = next(e.data for e in events if e.name == "snapshot" and e.data["channel"] == "book")
+    assert book_sides(snapshot) == world.sides_at(start - 1)
+    view = next(view for name, view in fold(events).items() if name.startswith("book"))
+    assert {side: view[side] for side in ("bids", "asks")} == world.sides_at(start + 99 * STEP_NS)
+    records = [row[9] for e in events if e.name == "mbo" for row in e.data["rows"]]
+    assert records
+    assert set(records) <= set(world.mine()["sequence"].tolist())
+
+
+def test_a_replay_is_paced_by_market_time_and_ends_when_its_client_leaves(world: World) -> None:
+    stream = Stream(
+        world.gateway.url, f"symbols=ONE&channels=trades&speed=1000&start={START_NS}", path="/v1/replay"
+    )
+    stream.first("trade")
+    stream.close()
+    eventually(lambda: not world.gateway.service.limits.recalls)
+
+
+def test_an_export_has_every_record(world: World) -> None:
+    answer = world.gateway.get("/v1/export/ONE?schema=mbo&format=csv")
+    assert answer.status_code == 200, answer.text
+    assert "ONE.mbo.csv" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [int(row["sequence"]) for row in rows] == world.mine()["sequence"].tolist()
+    assert len(world.gateway.get("/v1/export/ONE?schema=mbo&format=dbn").content) > len(world.mine()) * 56
+
+
+def test_what_is_not_recorded_is_a_problem(world: World) -> None:
+    for path in (
+        "/v1/history/NOPE/trades",
+        "/v1/history/ONE/trades?session=9",
+        "/v1/export/NOPE",
+        "/v1/replay?symbols=NOPE",
+    ):
+        answer = world.gateway.get(path)
+        assert answer.status_code == 404, (path, answer.text)
+        schemas.validator("problem").validate(answer.json())
+    assert world.gateway.get("/v1/history/ONE/trades?after=x").status_code == 400
+
+
+def test_a_recall_process_that_dies_is_started_again(world: World) -> None:
+    process = world.gateway.service.recaller._worker._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    eventually(lambda: world.gateway.get("/v1/days").status_code == 200)
+
+
+def test_live_is_not_touched_by_many_recalls(world: World) -> None:
+    limits = world.gateway.service.limits
+    leases = [
+        limits.recall(world.gateway.service.access.principal({"headers": []}), "127.0.0.1") for _ in range(4)
+    ]
+    assert world.gateway.get("/v1/days").status_code == 429
+    assert world.gateway.get("/v1/book/ONE").status_code == 200
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    assert world.gateway.get("/v1/days").status_code == 200
