@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from services.ingest.sources.annotate import DAY_NS, Annotator, gap
 from services.ingest.sources.base import Chunk, EndOfSource
 from services.ingest.sources.connection import (
@@ -284,14 +286,20 @@ class LiveSource:
             if isinstance(piece, Gap):
                 why = "records before the replay are missing"
                 items.append(self._gap(why, piece.from_ns, piece.to_ns, piece.instrument_id))
+                if self._options.snapshot:
+                    self._needs_snapshot = True
+                    self._drop()
+                    break
                 continue
             kept += len(piece)
             items.append((piece, b""))
-            jump = int(piece["ts_recv"][0]) - before
-            if before and jump > SILENT_JUMP_NS:
-                log.limited(
-                    "live silence", every_s=5, dataset=self.dataset, seconds=jump // NS, until=before + jump
-                )
+            stamps = piece["ts_recv"].astype(np.int64)
+            jumps = np.diff(stamps, prepend=before or stamps[0])
+            if jumps.max() > SILENT_JUMP_NS:
+                at = int(jumps.argmax())
+                seconds, until = int(jumps[at]) // NS, int(stamps[at])
+                log.limited("live silence", every_s=5, dataset=self.dataset, seconds=seconds, until=until)
+            before = int(stamps[-1])
         self.counts["records"] += kept
         self.counts["skipped"] += len(records) - kept
         return items

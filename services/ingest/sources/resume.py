@@ -32,13 +32,19 @@ SLOT: np.dtype[Any] = np.dtype(
         ("snaps", "i8"),  # snapshot records taken since M
         ("snaps_left", "i8"),
         ("mode", "u1"),
-        ("open", "u1"),  # the last record taken is of a snapshot that has not ended
+        ("open", "u1"),  # 1: the last record taken is of a snapshot that has not ended; 2: and it broke there
         ("plain", "u1"),  # a record that is not of a snapshot was taken
         ("pad", "u1", (5,)),
     ]
 )
 
 _inner: Any = njit
+
+
+@_inner(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[untyped-decorator]
+def signed(at: int) -> int:
+    """A table index beside -1: u64 and i64 together would become floats."""
+    return np.int64(at)  # type: ignore[return-value]
 
 
 @_inner(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[untyped-decorator]
@@ -78,18 +84,24 @@ def _take(
             used += 1
         ts = row.ts_event
         if row.flags & F_SNAPSHOT:
-            if not only_note and (slots[at].mode == WAITING or slots[at].snaps_left > 0):
+            # of an instrument with snapshot records alone none is known to be in a replay: two are better
+            # than none
+            is_known = (slots[at].mode == WAITING and slots[at].plain) or slots[at].snaps_left > 0
+            if is_known and not only_note:
                 keep[i] = 0
                 if slots[at].mode != WAITING:
                     slots[at].snaps_left -= 1
                 continue
             keep[i] = 1
             slots[at].snaps += 1
-            slots[at].open = 0 if row.flags & F_LAST else 1
+            slots[at].open = 0 if row.flags & F_LAST else max(slots[at].open, 1)
             if not slots[at].plain and ts >= slots[at].top:
                 slots[at].top = ts + np.uint64(1)
             continue
         if only_note or slots[at].mode == LIVE:
+            if slots[at].open == 2 and not only_note:
+                slots[at].open = 0
+                return i, used, signed(at)  # the replay did not hold the rest of the snapshot
             keep[i] = 1
             _count(slots, at, ts)
             continue
@@ -102,13 +114,16 @@ def _take(
             slots[at].mode = SKIPPING if slots[at].left > 0 else LIVE
             if ts > slots[at].top and slots[at].left > 0:
                 slots[at].mode = LIVE
-                return i, used, int(at)  # the record at M is not there
+                return i, used, signed(at)  # the record at M is not there
         if slots[at].mode == SKIPPING and slots[at].left > 0:
             slots[at].left -= 1
             if slots[at].left == 0:
                 slots[at].mode = LIVE
             keep[i] = 0
             continue
+        if slots[at].open == 2:
+            slots[at].open = 0
+            return i, used, signed(at)
         keep[i] = 1
         _count(slots, at, ts)
     return len(records), used, -1
@@ -183,17 +198,19 @@ class Tracker:
             return 0
         start = max(int(self._slots["top"][known].min()), self.newest_recv - lookback_ns)
         quiet = known & (self._slots["top"] < np.uint64(start))
+        self._slots["open"][self._slots["open"] == 1] = 2
         self._slots["mode"][known] = WAITING
         self._slots["mode"][quiet] = LIVE
         return start
 
     @property
     def has_open_snapshot(self) -> bool:
-        """A snapshot has begun and not ended: no replay brings the rest of it."""
-        return bool(self._slots["open"].any())
+        """A snapshot that was subscribed to has begun and not ended: no replay brings the rest of it."""
+        return bool((self._slots["open"] & (self._slots["plain"] == 0)).any())
 
     def forget_replay(self) -> None:
-        """Take everything that comes: after a gap, before a snapshot."""
+        """Take everything that comes: after a gap, before a snapshot that is subscribed to."""
+        self._slots["plain"] = 0
         self._slots["mode"] = LIVE
         self._slots["snaps_left"] = 0
         self._slots["open"] = 0

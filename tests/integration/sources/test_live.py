@@ -1,0 +1,415 @@
+"""Databento Live against a gateway that speaks its protocol.
+
+The real client connects, everything goes wrong once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import databento
+import databento_dbn as dbn
+import numpy as np
+import pytest
+
+from services.ingest.sources import connection
+from services.ingest.sources.live import LiveSource
+from shared.errors import SourceError, UsageError
+from shared.orderbook.reference import ReferenceBooks
+from shared.records import MBO, Rows
+from shared.units import F_SNAPSHOT
+from tests.integration.sources.conftest import COUNT, SYMBOLS
+from tests.support import eventually
+from tests.support.fake_live_gateway import KEY, FakeGateway, messages
+
+Make = Callable[..., LiveSource]
+CONTROLS = 2 * len(SYMBOLS)  # a mapping and a definition each
+
+
+class Taken:
+    """What a source gave out so far."""
+
+    def __init__(self, source: LiveSource, position: int = 0, spec: Any = None) -> None:
+        self.source, self.position = source, position
+        self.rows: list[Rows] = []
+        self.controls: list[dict[str, Any]] = []
+        source.open(position, spec or source.spec)
+
+    def more(self) -> None:
+        chunk = self.source.read(5000, 0.01)
+        if chunk is None:
+            return
+        size = 1 if chunk.records is None else len(chunk.records)
+        assert chunk.position == self.position + size
+        self.position = chunk.position
+        if chunk.records is not None:
+            self.rows.append(chunk.records)
+        else:
+            assert chunk.control is not None
+            self.controls.append(dict(chunk.control))
+
+    @property
+    def records(self) -> Rows:
+        return np.concatenate(self.rows) if self.rows else np.empty(0, MBO)
+
+    def until(self, count: int) -> Taken:
+        def enough() -> bool:
+            self.more()
+            return sum(map(len, self.rows)) >= count
+
+        eventually(enough, timeout_s=30, every_s=0)
+        return self
+
+    def gaps(self) -> list[dict[str, Any]]:
+        return [each for each in self.controls if each["type"] == "gap"]
+
+
+def same(first: Rows, second: Rows) -> bool:
+    return first.tobytes() == second.tobytes()
+
+
+def test_the_clients_own_live_class_connects(gateway: FakeGateway) -> None:
+    """The fake is held to the real client: it authenticates, subscribes and decodes every record."""
+    host, port = gateway.address.split(":")
+    client = databento.Live(key=KEY, gateway=host, port=int(port))
+    seen: list[str] = []
+    client.subscribe("TEST.SET", "mbo", ["S1", "S2"], snapshot=True)
+    client.add_callback(lambda record: seen.append(type(record).__name__))
+    client.start()
+    wanted = int(np.isin(gateway.records["instrument_id"], [10_001, 10_002]).sum())
+    eventually(lambda: seen.count("MBOMsg") + seen.count("MboMsg") >= wanted)
+    assert "SymbolMappingMsg" in seen
+    assert client.symbology_map == {10_001: "S1", 10_002: "S2"}
+    client.stop()
+    client.block_for_close(timeout=5)
+
+
+def test_everything_comes_with_symbols_and_definitions(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    taken = Taken(live()).until(COUNT)
+    assert same(taken.records, market_rows)
+    assert [each["type"] for each in taken.controls] == ["mapping", "definition"] * len(SYMBOLS)
+    assert taken.controls[1]["tick_px"] == 10_000_000
+    assert [(each.schema, each.snapshot) for each in gateway.requests[0]] == [
+        ("mbo", True),
+        ("definition", False),
+    ]
+
+
+def test_only_the_symbols_asked_for_come(live: Make, market_rows: Rows) -> None:
+    mine = market_rows[np.isin(market_rows["instrument_id"], [10_001, 10_003])]
+    taken = Taken(live(symbols=("S1", "S3"))).until(len(mine))
+    assert same(taken.records, mine)
+    assert {each["symbol"] for each in taken.controls} == {"S1", "S3"}
+
+
+def test_twelve_broken_connections_leave_the_same_records(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.drops.extend(int(size) for size in np.random.default_rng(1).integers(50_000, 140_000, 12))
+    gateway.rate = 60_000
+    source = live()
+    taken = Taken(source).until(COUNT)
+    assert same(taken.records, market_rows)
+    assert source.counts["reconnects"] == 12
+    assert taken.gaps() == []
+
+
+@pytest.mark.slow
+def test_fifty_broken_connections_leave_the_same_records(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.drops.extend(int(size) for size in np.random.default_rng(2).integers(45_000, 70_000, 50))
+    gateway.rate = 5_000
+    source = live()
+    taken = Taken(source).until(COUNT)
+    assert same(taken.records, market_rows)
+    assert source.counts["reconnects"] == 50
+
+
+def test_a_gateway_that_closes_in_order_is_come_back_to(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.limit = COUNT // 2
+    taken = Taken(live()).until(COUNT // 2)
+    gateway.hang_up()
+    gateway.hang_ups = 3
+    gateway.limit = COUNT
+    assert same(taken.until(COUNT).records, market_rows)
+    assert gateway.connections >= 5
+
+
+def test_a_new_process_goes_on_from_the_journal(gateway: FakeGateway, live: Make, market_rows: Rows) -> None:
+    gateway.limit = 9000
+    first = live()
+    taken = Taken(first).until(9000)
+    first.close()
+    gateway.limit = COUNT
+    for position in (taken.position, taken.position - 5000, 3, 0):
+        again = live()
+        assert again.identity == first.identity
+        rest = Taken(again, position, first.spec).until(
+            COUNT - 9000 + taken.position - max(position, CONTROLS)
+        )
+        assert same(rest.records, market_rows[max(position - CONTROLS, 0) :])
+        assert len(rest.controls) == max(CONTROLS - position, 0)
+        again.close()
+    assert all(each[0].start for each in gateway.requests[1:]), "no second snapshot"
+
+
+def test_the_journal_is_dbn_limited_in_size_and_says_from_where_it_can_replay(
+    gateway: FakeGateway, live: Make, market_rows: Rows, tmp_path: Path
+) -> None:
+    gateway.rate = 40_000
+    source = live(journal_bytes=300_000)
+    taken = Taken(source).until(COUNT)
+    source.close()
+    files = sorted(tmp_path.glob("journal/test.set/*/*.dbn"))
+    assert sum(path.stat().st_size for path in files) < 700_000
+    oldest = int(files[0].stem.split("-")[1])
+    assert oldest > 0
+    mbo = [
+        record
+        for record in databento.DBNStore.from_bytes(files[0].read_bytes())
+        if isinstance(record, dbn.MBOMsg)
+    ]
+    assert mbo[0].order_id == market_rows["order_id"][oldest - CONTROLS]
+    again = live()
+    rest = Taken(again, oldest + 7, source.spec).until(COUNT - (oldest + 7 - CONTROLS))
+    assert same(rest.records, market_rows[oldest + 7 - CONTROLS :])
+    again.close()
+    lost = Taken(live(), 5, source.spec)
+    eventually(lambda: lost.more() or lost.gaps(), every_s=0)
+    assert "journal" in lost.gaps()[0]["reason"]
+    assert taken.gaps() == []
+
+
+def test_a_record_cut_by_a_kill_is_not_given_out_again_in_part(
+    gateway: FakeGateway, live: Make, market_rows: Rows, tmp_path: Path
+) -> None:
+    gateway.limit = 5000
+    source = live()
+    Taken(source).until(5000)
+    source.close()
+    (path,) = tmp_path.glob("journal/test.set/*/*.dbn")
+    path.write_bytes(path.read_bytes()[: -(56 * 100 + 11)])
+    gateway.limit = COUNT
+    rest = Taken(live(), 0, source.spec).until(COUNT)
+    assert same(rest.records, market_rows)
+
+
+def test_outside_the_replay_window_is_a_gap_and_a_snapshot(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.limit = 8000
+    taken = Taken(live()).until(8000)
+    gateway.oldest_index = 9000
+    gateway.cursor = gateway.limit = 12_000
+    gateway.drop()
+    eventually(lambda: taken.more() or sum(map(len, taken.rows)) > 8000, every_s=0)
+    gateway.limit = COUNT
+    eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
+    assert len(taken.gaps()) == 1
+    assert "replay window" in taken.gaps()[0]["reason"]
+    assert "instrument_id" not in taken.gaps()[0]
+    assert gateway.requests[-1][0].snapshot
+    after = taken.records[8000:]
+    assert same(after[-8000:], market_rows[12_000:])
+    assert (after[:-8000]["flags"] & F_SNAPSHOT != 0).all()
+    books, truth = ReferenceBooks("raw"), ReferenceBooks("raw")
+    books.apply(taken.records, 1)
+    truth.apply(market_rows, 1)
+    for key in truth.books():
+        for side in (66, 65):
+            assert books.levels(*key, side) == truth.levels(*key, side)
+
+
+def test_a_snapshot_cut_in_two_is_asked_for_again(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.cursor = gateway.limit = 10_000
+    gateway.drops.append(9_000)
+    gateway.limit = COUNT
+    taken = Taken(live())
+    eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
+    assert [each["reason"] for each in taken.gaps()] == ["the connection broke inside a snapshot"]
+    books, truth = ReferenceBooks("raw"), ReferenceBooks("raw")
+    books.apply(taken.records, 1)
+    truth.apply(market_rows, 1)
+    assert all(
+        books.levels(*key, side) == truth.levels(*key, side) for key in truth.books() for side in (66, 65)
+    )
+
+
+def test_without_a_snapshot_the_books_begin_stale(gateway: FakeGateway, live: Make) -> None:
+    taken = Taken(live(snapshot=False)).until(COUNT)
+    assert taken.controls[0]["type"] == "gap"
+    assert not gateway.requests[0][0].snapshot
+
+
+def fails(taken: Taken, says: str) -> None:
+    with pytest.raises(SourceError, match=says):
+        eventually(taken.more, timeout_s=10, every_s=0)
+    with pytest.raises(SourceError):
+        taken.more()
+
+
+def test_a_wrong_key_ends_with_a_line_that_does_not_hold_it(
+    live: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABENTO_API_KEY", "db-this-key-is-wrong-0000000000")
+    source = live()
+    with pytest.raises(SourceError, match=r"Authentication failed.*check DATABENTO_API_KEY") as caught:
+        eventually(Taken(source).more, every_s=0)
+    assert "db-this-key" not in str(caught.value)
+
+
+def test_not_entitled_ends_with_what_the_gateway_says(live: Make) -> None:
+    fails(Taken(live(dataset="OTHER.SET")), "Not entitled to dataset OTHER.SET")
+
+
+def test_too_many_sessions_are_waited_for(gateway: FakeGateway, live: Make, market_rows: Rows) -> None:
+    gateway.refusals.extend(["User has reached their open connection limit"] * 3)
+    assert same(Taken(live()).until(COUNT).records, market_rows)
+    assert gateway.connections == 4
+
+
+def test_an_unknown_symbol_is_said_and_the_others_come(live: Make, market_rows: Rows, capsys: Any) -> None:
+    mine = market_rows[market_rows["instrument_id"] == 10_001]
+    assert same(Taken(live(symbols=("S1", "TYPO"))).until(len(mine)).records, mine)
+    assert "Failed to resolve symbol: TYPO" in capsys.readouterr().err
+
+
+def test_an_unknown_symbol_alone_ends(live: Make) -> None:
+    fails(Taken(live(symbols=("TYPO",))), "Failed to resolve symbol: TYPO.*check --symbols")
+
+
+def test_a_refused_subscription_ends(gateway: FakeGateway, live: Make) -> None:
+    gateway.rejects.append(("no license for schema mbo", dbn.ErrorCode.INVALID_SUBSCRIPTION))
+    fails(Taken(live()), "no license for schema mbo")
+
+
+def test_a_key_revoked_during_the_session_ends(gateway: FakeGateway, live: Make) -> None:
+    taken = Taken(live()).until(COUNT)
+    gateway.send(messages.error("API key deactivated", dbn.ErrorCode.API_KEY_DEACTIVATED))
+    fails(taken, "API key deactivated")
+
+
+def test_records_skipped_for_a_slow_reader_are_a_gap_and_a_snapshot(gateway: FakeGateway, live: Make) -> None:
+    taken = Taken(live()).until(COUNT)
+    gateway.send(messages.error("skipped 12 records", dbn.ErrorCode.SKIPPED_RECORDS_AFTER_SLOW_READING))
+    eventually(
+        lambda: taken.more() or (taken.gaps() and (taken.records[-1]["flags"] & F_SNAPSHOT)), every_s=0
+    )
+    assert taken.gaps()[0]["reason"] == "slow reader: skipped 12 records"
+
+
+def test_a_slow_reader_warning_is_counted_and_said(gateway: FakeGateway, live: Make, capsys: Any) -> None:
+    source = live()
+    taken = Taken(source).until(COUNT)
+    gateway.send(messages.system("client is slow", dbn.SystemCode.SLOW_READER_WARNING))
+    eventually(lambda: taken.more() or source.counts["slow_warnings"] == 1, every_s=0)
+    assert "client is slow" in capsys.readouterr().err
+
+
+def test_records_of_another_schema_are_passed_over(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.limit = 1000
+    taken = Taken(live()).until(1000)
+    gateway.send(bytes(dbn.TradeMsg(1, 10_001, 5, 100, 1, dbn.Action.TRADE, dbn.Side.BID, 0, 6)))
+    gateway.limit = COUNT
+    assert same(taken.until(COUNT).records, market_rows)
+
+
+def test_a_symbol_that_changes_during_the_day_is_mapped_again(gateway: FakeGateway, live: Make) -> None:
+    taken = Taken(live()).until(COUNT)
+    gateway.send(messages.mapping(10_001, "NEW") + messages.mapping(10_001, "NEW"))
+    eventually(lambda: taken.more() or taken.controls[-1]["symbol"] == "NEW", every_s=0)
+    taken.more()
+    assert len(taken.controls) == CONTROLS + 1, "a repetition is not given again"
+
+
+def test_something_that_is_no_dbn_gateway_ends(gateway: FakeGateway, live: Make) -> None:
+    gateway.first_bytes = b"HTTP/1.1 400 Bad Request"
+    fails(Taken(live()), "not DBN: is --gateway right")
+
+
+def test_damaged_bytes_are_survived_by_a_new_connection(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.limit = 5000
+    taken = Taken(live()).until(5000)
+    gateway.send(b"\x00" * 64)
+    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
+    gateway.limit = COUNT
+    assert same(taken.until(COUNT).records, market_rows)
+
+
+def test_a_gateway_that_falls_silent_is_left(
+    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_S", 0.2)
+    gateway.heartbeat_s = 1e9
+    gateway.limit = 5000
+    taken = Taken(live()).until(5000)
+    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
+    gateway.limit = COUNT
+    assert same(taken.until(COUNT).records, market_rows)
+
+
+def test_a_jump_in_ts_recv_is_said(gateway: FakeGateway, live: Make, capsys: Any) -> None:
+    late = gateway.records.copy()
+    late["ts_recv"][COUNT // 2 :] += np.uint64(120_000_000_000)
+    gateway.records = late
+    gateway.rate = 100_000
+    Taken(live()).until(COUNT)
+    assert "live silence" in capsys.readouterr().err
+
+
+def test_an_unreachable_gateway_is_tried_again_and_said(live: Make, capsys: Any) -> None:
+    taken = Taken(live(gateway="127.0.0.1:1"))
+    eventually(lambda: taken.more() or "cannot be reached" in capsys.readouterr().err, every_s=0.01)
+
+
+def test_a_slow_reader_of_ours_leaves_the_rest_with_the_gateway(
+    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_PENDING_BYTES", 100_000)
+    source = live()
+    taken = Taken(source).until(1)
+    assert source._connection is not None
+    eventually(lambda: source._connection and source._connection.pending_bytes > 100_000)
+    before = time.monotonic()
+    eventually(lambda: time.monotonic() - before > 0.1)
+    assert source._connection is not None
+    assert source._connection.pending_bytes < 400_000
+    assert same(taken.until(COUNT).records, market_rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dataset": ""}, "needs --dataset"),
+        ({"gateway": "nowhere"}, "host:port"),
+        ({"key_file": Path("/no/such/file")}, "key-file"),
+        ({"journal_bytes": 5}, "journal-bytes"),
+    ],
+)
+def test_wrong_options_are_refused(live: Make, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        live(**options)
+
+
+def test_the_key_may_be_in_a_file_and_must_be_somewhere(
+    live: Make, market_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABENTO_API_KEY")
+    with pytest.raises(UsageError, match="DATABENTO_API_KEY or --key-file"):
+        live()
+    (tmp_path / "key").write_text(KEY + "\n")
+    assert same(Taken(live(key_file=tmp_path / "key")).until(COUNT).records, market_rows)
