@@ -36,8 +36,11 @@ export class App extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
+  /** Returns what takes the listener away again. */
   on(type, call) {
-    this.addEventListener(type, (event) => call(event.detail));
+    const listener = (event) => call(event.detail);
+    this.addEventListener(type, listener);
+    return () => this.removeEventListener(type, listener);
   }
 
   announce(text) {

@@ -7,9 +7,16 @@ export class Canvas {
     this.height = 0;
     this.dirty = true;
     this.visible = true;
-    new ResizeObserver(() => this.fit()).observe(element);
-    document.addEventListener("themechange", () => (this.dirty = true));
+    this.observer = new ResizeObserver(() => this.fit());
+    this.observer.observe(element);
+    this.redraw = () => (this.dirty = true);
+    document.addEventListener("themechange", this.redraw);
     this.fit();
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    document.removeEventListener("themechange", this.redraw);
   }
 
   fit() {

@@ -31,6 +31,7 @@ export class Depth {
 
   destroy() {
     this.stop();
+    this.canvas.destroy();
   }
 
   point(x) {

@@ -30,6 +30,7 @@ export class Heatmap {
 
   destroy() {
     this.stop();
+    this.canvas.destroy();
     this.unlisten();
     this.stopGestures();
   }

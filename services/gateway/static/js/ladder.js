@@ -4,7 +4,7 @@ import { compact, grouped } from "./format.js";
 import { draws } from "./frame.js";
 import { LadderRows, autoGroup } from "./ladder_rows.js";
 import { LadderTable } from "./ladder_table.js";
-import { formatPrice } from "./price.js";
+import { formatPrice, parsePrice } from "./price.js";
 import { colors, reducedMotion } from "./theme.js";
 
 /**
@@ -34,12 +34,14 @@ export class Ladder {
     this.table = new LadderTable($(".sr", root));
     this.listen();
     this.stop = draws(this);
-    this.unlisten = app.state.on(["groups", "cumulative", "queues", "profile", "tracked", "level"], () => this.refresh());
+    const off = [app.state.on(["groups", "cumulative", "queues", "profile", "tracked", "level"], () => this.refresh()), app.on("reveal", (at) => this.reveal(at))];
+    this.unlisten = () => off.forEach((take) => take());
     this.refresh();
   }
 
   destroy() {
     this.stop();
+    this.canvas.destroy();
     this.unlisten();
   }
 
@@ -146,6 +148,15 @@ export class Ladder {
     this.seen = "";
   }
 
+  /** Scrolls to a price when it is out of sight. */
+  reveal({ tab, px }) {
+    if (tab !== this.tab || !this.instrument.grid.holds(px)) return;
+    const row = Math.floor(this.instrument.grid.row(px) / this.group);
+    if (Math.abs(row - this.center) > this.visibleRows() / 2 - 1) this.scroll(row - this.center);
+    this.selected = row;
+    this.seen = "";
+  }
+
   recentre() {
     this.follow = true;
     this.selected = null;
@@ -246,6 +257,8 @@ export class Ladder {
     c.textBaseline = "middle";
     const queues = this.app.state.get("queues") && i.orders.ready && !this.app.state.get("cumulative");
     const lastRow = i.trades.last?.px != null ? Math.floor(i.trades.last.row / this.group) : null;
+    const auction = i.book.auction && parsePrice(i.book.auction.price);
+    this.auctionRow = auction && i.grid.ready ? Math.floor(i.grid.row(auction) / this.group) : null;
     const centerY = HEAD + (h - HEAD) / 2;
     c.save();
     c.beginPath();
@@ -328,6 +341,11 @@ export class Ladder {
       c.fillStyle = colors.onAccent;
     }
     c.fillText(this.priceText(row), x.priceX + x.price / 2, middle);
+    if (row === this.auctionRow) {
+      c.strokeStyle = colors.accent;
+      c.lineWidth = 1.5;
+      c.strokeRect(x.priceX + 1.5, y + 1.5, x.price - 3, ROW - 3);
+    }
     if (x.profile) this.drawTraded(c, at, x, y, middle, w);
   }
 
@@ -341,7 +359,7 @@ export class Ladder {
     const change = bid ? at.bidChange : at.askChange;
     const age = wall - changedAt;
     if (age < FLASH_MS && !reducedMotion.matches) {
-      c.globalAlpha = (1 - age / FLASH_MS) * (change > 0 ? 0.3 : 0.16);
+      c.globalAlpha = (1 - age / FLASH_MS) * (change > 0 ? 0.24 : 0.12);
       c.fillStyle = change > 0 ? (bid ? colors.bid : colors.ask) : colors.text;
       c.fillRect(dir < 0 ? edge - wing : edge, y, wing, ROW - 0.5);
       c.globalAlpha = 1;

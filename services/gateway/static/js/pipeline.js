@@ -29,6 +29,7 @@ export class Pipeline {
 
   destroy() {
     this.stop();
+    this.canvas.destroy();
     this.gone = true;
     clearTimeout(this.timer);
   }

@@ -26,7 +26,7 @@ export class Queue {
     } } }, icon("search"), this.input, this.answer));
     this.stop = draws(this);
     this.input.addEventListener("input", () => this.input.value || this.track(""));
-    app.on("track", (id) => {
+    this.unlisten = app.on("track", (id) => {
       this.input.value = id;
       this.track(id);
     });
@@ -35,12 +35,15 @@ export class Queue {
 
   destroy() {
     this.stop();
+    this.unlisten();
   }
 
   async track(id) {
     this.error = "";
     this.app.state.set({ tracked: id || null });
-    if (!id || this.instrument.orders.place(id) || this.app.state.get("mode") === "replay") return;
+    const place = id && this.instrument.orders.place(id);
+    if (place) this.app.emit("reveal", { tab: this.tab, px: place.order.px });
+    if (!id || place || this.app.state.get("mode") === "replay") return;
     try {
       const order = await get(`orders/${segment(this.tab.spec)}/${encodeURIComponent(id)}`);
       this.error = `${order.size} @ ${order.price}, ${order.index} orders and ${order.ahead} ahead`;

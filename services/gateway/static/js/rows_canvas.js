@@ -51,6 +51,7 @@ export class RowsCanvas {
 
   destroy() {
     this.stop();
+    this.canvas.destroy();
   }
 
   key(event) {
