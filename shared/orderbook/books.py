@@ -603,6 +603,7 @@ class Books:
                 table[:n, at] = books[name].astype(np.int64)
         table[:n, lo.STATE] = books["maybe_bad"] * lo.MAYBE_BAD
         table[:n, lo.STATE] |= np.where(books["flags"] & BOOK_SNAPSHOT, lo.IN_SNAPSHOT, 0)
+        table[:n, lo.STATE] |= np.where(books["auction"], lo.MET | lo.MOVED, 0)
         table[:n, lo.APPLY] = table[:n, lo.INTERRUPTED] = -1
         table[:n, lo.COUNTS :] = books["anomalies"]
         self._restore_executed(state)

@@ -68,10 +68,12 @@ EXECUTED = 41  # first order of the list of executed ones
 EXECUTED_COUNT = 42
 FIRST_HELD = 43  # ordinal of the first record held back
 INTERRUPTED = 44  # the same, of the event in the carry that a snapshot interrupted; -1
+BOUND = 45  # + side: the worst key on which the overlay depends
 COUNTS = 48  # + anomaly code
 BOOK_WORDS = 72
 
 MAYBE_BAD, IN_SNAPSHOT, FILLED = 1, 2, 4
+MET, MOVED = 8, 16  # there is an overlay; something it depends on has changed since
 
 # --- an order: 32 bytes ----------------------------------------------------------------------------------------------
 ORDER_WORDS = 4  # id, ts_event, then as u32:
@@ -90,10 +92,9 @@ DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRS
 # --- order table: open addressing, linear probing, backward-shift deletion -------------------------------------------
 HASH_WORDS = 2  # id, order | (slot + 1) << 32
 
-# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ----------------------
+# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ---------------------
 # When its book enters a snapshot, an entry becomes the row to publish: key, -2 - owner, size, grave | count << 32.
 DIRTY_WORDS = 4
-GRAVE_MULTIPLIER = -0x61C8_8646_80B5_83EB  # 0x9E3779B97F4A7C15 as i64
 
 # With a slot number in the list of records:
 ENDS = 1 << 31  # this record ends its event

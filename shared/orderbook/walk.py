@@ -12,8 +12,8 @@ from shared.orderbook import layout as lo
 from shared.orderbook.intrinsics import fold
 from shared.orderbook.kernel import _MIX
 
-U = np.uint64
-I = np.int64  # noqa: E741
+U: Any = np.uint64
+I: Any = np.int64  # noqa: E741
 
 
 @nb.njit(cache=True, nogil=True)
@@ -159,6 +159,7 @@ def find_level(books: Any, chunks: Any, chunk_n: Any, dirs: Any, slot: Any, side
 def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None:
     """After the pending part of the dirty list was put in order: point its levels and graves back at it."""
     mask = graves.shape[0] - 1
+    seed, seed2 = U(meta[lo.SEED]), U(meta[lo.SEED2])
     for i in range(n):
         lv = dirty[i * 4 + 2]
         dirty[i * 4 + 3] &= ~0xFFFF_FFFF
@@ -167,8 +168,8 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
         if lv:
             levels4[lv * 8 + lo.L_DIRTY] = i + 1
             continue
-        x = U(dirty[i * 4] ^ dirty[i * 4 + 1] * 0x5851_F42D) * U(lo.GRAVE_MULTIPLIER)
-        h = I(x >> U(24)) & mask
+        x = fold(U(dirty[i * 4]) ^ seed, seed2 + U(dirty[i * 4 + 1]) * _MIX)
+        h = I(x) & mask
         while graves[h]:
             h = (h + 1) & mask
         graves[h] = i + 1
