@@ -23,7 +23,7 @@ COMMANDS = (
 )
 DATA_FILES = (
     "services/gateway/static/index.html",
-    "services/persist/schema/0001_initial.sql",
+    "services/persist/schema/0001_store.sql",
     "shared/broker.conf",
     "shared/wire/scripts/append.lua",
     "shared/wire/schemas/snapshot.json",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 from services.persist.sql import connect
 from services.persist.store import feeds_in
+from shared.embedded import EmbeddedBroker
 from shared.units import px_to_str
 from tests.support.pipeline import BookClient, Pipeline
 
@@ -62,49 +66,74 @@ def truth_of_clx5(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
     return side("bids"), side("asks")
 
 
-@pytest.mark.parametrize("books", [1, 2, 4])
-def test_clx5_equals_its_truth_everywhere(market_data: Path, tmp_path: Path, books: int) -> None:
+def rebuilt(*paths: Path) -> list[dict[str, Any]]:
+    """The same files through `mbo rebuild`: one engine, no pipeline."""
+    command = [sys.executable, "-m", "services", "rebuild", "--policy", "raw", *map(str, paths)]
+    return [
+        json.loads(line)
+        for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    ]
+
+
+def by_symbol(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {line["symbol"]: line for line in lines}
+
+
+@pytest.mark.parametrize(("books", "rate"), [("1", "0"), ("2", "5000"), ("4", "0")])
+def test_clx5_equals_its_truth_everywhere(market_data: Path, tmp_path: Path, books: str, rate: str) -> None:
+    """In the final books, in what a client that listened ends with, and in the count of what is stored."""
     data = tmp_path / "data"
-    source = str(market_data / CLX5)
-    final, client = run(data, "--source", source, "--books", str(books), "--rate", "5000", client=True)
+    final, client = run(
+        data, "--source", str(market_data / CLX5), "--books", books, "--rate", rate, client=rate != "0"
+    )
     bids, asks = truth_of_clx5(market_data)
     assert [(line["symbol"], line["bids"], line["asks"]) for line in final] == [("CLX5", bids, asks)]
-    assert client is not None
-    shown = [[[px_to_str(px), size, count] for px, size, count in side] for side in (bids, asks)]
-    assert [[list(row) for row in side] for side in client.book("CLX5")] == shown
-    assert client.events["delta"] > 20
-    assert client.ignored == 0
     assert stored_records(data) == RECORDS[CLX5]
+    if client is not None:
+        shown = [[[px_to_str(px), size, count] for px, size, count in side] for side in (bids, asks)]
+        assert [[list(row) for row in side] for side in client.book("CLX5")] == shown
+        assert client.events["delta"] > 20
+        assert client.ignored == 0
 
 
 def test_running_again_adds_nothing(market_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    first, _ = run(data, "--source", str(market_data / CLX5))
-    again, _ = run(data, "--source", str(market_data / CLX5))
+    first, _ = run(data, "--source", str(market_data / ARL[0]))
+    again, _ = run(data, "--source", str(market_data / ARL[0]))
     assert first == again
-    assert stored_records(data) == RECORDS[CLX5]
+    assert stored_records(data) == RECORDS[ARL[0]]
+    assert "nothing added" in data.with_suffix(".log").read_text()
 
 
-@pytest.mark.parametrize("name", ARL)
+@pytest.mark.parametrize("name", ARL[1:])
 def test_each_dbn_version_of_a_file_gives_the_same_book(market_data: Path, tmp_path: Path, name: str) -> None:
     final, _ = run(tmp_path / "data", "--source", str(market_data / name))
-    reference, _ = run(tmp_path / "reference", "--source", str(market_data / ARL[0]))
-    assert final == reference
+    assert final == rebuilt(market_data / ARL[0])
     assert stored_records(tmp_path / "data") == RECORDS[name]
 
 
 def test_files_of_two_datasets_are_two_feeds(market_data: Path, tmp_path: Path) -> None:
-    alone = {}
-    for name in (CLX5, ESM4, ARL[0]):
-        books, _ = run(tmp_path / f"alone-{name}", "--source", str(market_data / name))
-        alone.update({line["symbol"]: line for line in books})
-    sources = [str(market_data / name) for name in (CLX5, ESM4, ARL[0])]
-    together, _ = run(tmp_path / "together", "--source", *sources)
-    assert {line["symbol"]: line for line in together} == alone
-    assert sorted(path.stem for path in (tmp_path / "together" / "store").glob("*.sqlite")) == [
-        "glbx.mdp3",
-        "xnas.itch",
-    ]
+    paths = [market_data / name for name in (CLX5, ESM4, ARL[0])]
+    together, _ = run(tmp_path / "data", "--source", *map(str, paths))
+    assert by_symbol(together) == {
+        symbol: line for path in paths for symbol, line in by_symbol(rebuilt(path)).items()
+    }
+    assert feeds_in(str(tmp_path / "data")) == ["glbx.mdp3", "xnas.itch"]
+
+
+def test_the_same_on_redis(market_data: Path, tmp_path: Path) -> None:
+    """Debian's redis-server as the broker, on a socket of its own."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        assert not os.environ.get("CI"), "CI installs redis-server"
+        pytest.skip("no redis-server on the PATH")
+    server = EmbeddedBroker(tmp_path / "redis", binary=binary)
+    server.start()
+    try:
+        final, _ = run(tmp_path / "data", "--source", str(market_data / ESM4), "--broker", server.url)
+    finally:
+        server.stop()
+    assert final == rebuilt(market_data / ESM4)
 
 
 @pytest.mark.parametrize("name", ["legacy.mbo.dbz", "not-mbo.mbp-10.dbn.zst"])
