@@ -17,9 +17,10 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
 # ---- core: what every service needs; this layer is shared by all images ------------------------------------------------
 FROM ${PYTHON_IMAGE} AS core
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels \
-    PATH=/opt/mbo/bin:/opt/app/bin:/usr/local/bin:/usr/bin:/bin
+    PATH=/opt/mbo/bin:/opt/app/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python -m venv /opt/mbo \
+    && pip uninstall -q -y setuptools \
     && pip install --no-cache-dir -r /wheels/core.txt \
     && find /opt/mbo -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -rf {} +
 
