@@ -38,7 +38,9 @@ def make_sources(options: SourceOptions) -> list[Source]:
         )  # the databento client takes half a second to import
 
         return [LiveSource(options)]
-    raise UsageError(f"--source {kinds[0]} is not there")
+    from services.ingest.sources.historical import make_historical
+
+    return [make_historical(options)]
 
 
 def _files(options: SourceOptions) -> list[Source]:

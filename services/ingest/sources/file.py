@@ -100,17 +100,26 @@ class FileSource:
     is_live = False
 
     def __init__(
-        self, files: list[ScannedFile], selection: Selection | None = None, *, loop: bool = False
+        self,
+        files: list[ScannedFile],
+        selection: Selection | None = None,
+        *,
+        loop: bool = False,
+        kind: str = "file",
+        repaired: bool = False,
     ) -> None:
         self._files, self._selection, self._loop = files, selection or Selection(), loop
         self.dataset = files[0].metadata.dataset
         self.identity = self._identify()
         self.spec: Mapping[str, Any] = {
-            "kind": "file",
+            "kind": kind,
             "files": [one.path.name for one in files],
             **self._selection.facts(),
             "loop": loop,
         }
+        if repaired:  # a session of its own, whatever was ingested before
+            self.spec = {**self.spec, "repaired": True}
+            self.identity = hashlib.sha256(f"repaired {self.identity}".encode()).hexdigest()
         self._instruments: list[InstrumentSymbol] = [
             each for one in files for each in one.metadata.instruments()
         ]
