@@ -62,9 +62,34 @@ export async function eventually(page, what, argument = null, timeout = 10_000) 
 export const badge = (page, text, timeout = 10_000) => eventually(page, (t) => document.querySelector(".badge.state").textContent.startsWith(t), text, timeout);
 export const hasBook = (page) => eventually(page, () => window.mbostream.instrument?.book.bid && window.mbostream.instrument?.book.ask && true, null, 30_000);
 
-/** An instrument that exists: of the fake the named one, of a real gateway the first live. */
+/** JSON of a route; a gateway that is starting or busy (429, 503) is asked again for a minute. */
+export async function ask(stage, path) {
+  for (let left = 60; ; left--) {
+    const response = await fetch(`${stage.url}/v1/${path}`);
+    if (response.ok) return response.json();
+    if (![429, 503].includes(response.status) || !left) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
+/** Instruments of a real gateway that are live and recorded, the busiest first. */
+export async function busiest(stage) {
+  for (let left = 90; ; left--) {
+    const live = (await ask(stage, "instruments?limit=100")).instruments.filter((i) => i.live && i.first).slice(0, 12);
+    if (live.length) {
+      const counted = [];
+      for (const i of live) {
+        const { rows } = await ask(stage, `history/${i.dataset}:${i.instrument_id}/activity?start=${i.first}&end=${BigInt(i.last) + 1n}&buckets=1`);
+        counted.push([rows.reduce((sum, r) => sum + r[1], 0), i.symbol]);
+      }
+      return counted.sort((a, b) => b[0] - a[0]).map(([, symbol]) => symbol);
+    }
+    if (!left) throw new Error("no live, recorded instrument");
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
+/** An instrument that exists: of the fake the named one, of a real gateway the busiest. */
 export async function symbolOf(stage, wanted = "CLX5") {
-  if (!REAL) return wanted;
-  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?limit=50`)).json();
-  return instruments.find((i) => i.live).symbol;
+  return REAL ? (await busiest(stage))[0] : wanted;
 }

@@ -1,7 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { REAL, eventually, fake, hasBook, launch, open } from "./harness.mjs";
+import { REAL, ask, busiest, eventually, fake, hasBook, launch, open } from "./harness.mjs";
 
 /**
  * The pictures of the README: `make screenshots`, or `node screenshots.mjs [name …]`. With BASE_URL they show that gateway
@@ -11,21 +11,9 @@ const OUT = process.env.OUT ?? join(dirname(fileURLToPath(import.meta.url)), "..
 const CHART_MS = 45_000;
 
 const stage = await launch();
-const symbols = await choose();
+const symbols = REAL ? (await busiest(stage)).slice(0, 4) : ["CLX5", "ESZ5", "AAPL", "ZNZ5"];
 const list = symbols.join(",");
 const watch = (page) => page.evaluate((specs) => window.mbostream.state.set({ side: true, watch: specs }), symbols);
-
-/** The busiest instruments there are. */
-async function choose() {
-  if (!REAL) return ["CLX5", "ESZ5", "AAPL", "ZNZ5"];
-  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?limit=100`)).json();
-  const counted = [];
-  for (const i of instruments.filter((x) => x.live).slice(0, 12)) {
-    const { rows } = i.first ? await (await fetch(`${stage.url}/v1/history/${i.symbol}/activity?start=${i.first}&end=${i.last}&buckets=1`)).json() : { rows: [] };
-    counted.push([rows?.reduce((sum, r) => sum + r[1], 0) ?? 0, i.symbol]);
-  }
-  return counted.sort((a, b) => b[0] - a[0]).slice(0, 4).map(([, s]) => s);
-}
 
 /** Until the chart has a past, or long enough. */
 const filled = (page) => eventually(page, (ms) => window.mbostream.state.get("tabs").every((t) => {
@@ -34,8 +22,8 @@ const filled = (page) => eventually(page, (ms) => window.mbostream.state.get("ta
 }), CHART_MS, 70_000).catch(() => null);
 
 async function replayHash() {
-  const { days } = await (await fetch(`${stage.url}/v1/days?symbol=${symbols[0]}`)).json();
-  const { instruments } = await (await fetch(`${stage.url}/v1/instruments?search=${symbols[0]}`)).json();
+  const { days } = await ask(stage, `days?symbol=${symbols[0]}`);
+  const { instruments } = await ask(stage, `instruments?search=${symbols[0]}`);
   const row = instruments.find((i) => i.symbol === symbols[0]);
   const first = BigInt(REAL && row.first ? row.first : days[0].first);
   const last = BigInt(REAL && row.last ? row.last : days[0].last);

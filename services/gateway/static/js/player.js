@@ -1,7 +1,7 @@
 import { apiUrl } from "./api.js";
 import { draws } from "./frame.js";
 import { Instrument } from "./instrument.js";
-import { ReplayWindow } from "./replay_window.js";
+import { ReplayWindow, after } from "./replay_window.js";
 import { HttpProblem } from "./sse.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
@@ -198,7 +198,7 @@ export class Player {
 
   /** After a seek: apply what lies before the target, a slice a frame. */
   approach() {
-    const done = this.applyUntil(this.target);
+    const done = this.applyUntil(this.target, this.headNs);
     if (!done || (this.at >= this.queue.length && this.window)) return;
     this.head = this.target;
     this.target = null;
@@ -228,10 +228,11 @@ export class Player {
     return !this.window && this.range !== null && this.nextStart !== null && this.nextStart > this.range.last;
   }
 
-  /** Applies queued events up to `ms`; false when the frame's budget ended first. */
-  applyUntil(ms) {
+  /** Applies queued events up to `ms`, or to `ns` exactly; false when the frame's budget ended first. */
+  applyUntil(ms, ns = null) {
     const until = performance.now() + BUDGET_MS;
-    while (this.at < this.queue.length && this.queue[this.at].ms <= ms) {
+    const due = (item) => (ns === null ? item.ms <= ms : !after(item.ns, ns));
+    while (this.at < this.queue.length && due(this.queue[this.at])) {
       this.apply(this.queue[this.at++]);
       if ((this.at & 31) === 0 && performance.now() > until) return false;
     }

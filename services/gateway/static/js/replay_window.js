@@ -5,6 +5,11 @@ import { SseParser, readSse } from "./sse.js";
 const MOST = 60_000;
 const POLL_MS = 30;
 
+/** Is nanosecond text a later than b? Exact: as Numbers, times less than 256 ns apart are one. */
+export function after(a, b) {
+  return a.length === b.length ? a > b : a.length > b.length;
+}
+
 export class ReplayWindow {
   constructor(url, queue) {
     this.url = url;
@@ -34,9 +39,9 @@ export class ReplayWindow {
     }
     if (event === "heartbeat") return;
     const ns = event === "mbo" ? e.rows.at(-1)?.[8] : event === "snapshot" || event === "hello" ? null : e.ts_recv ?? e.ts;
-    if (ns) {
-      const ms = Number(ns) / 1e6;
-      if (ms > this.ms) [this.ms, this.ns] = [ms, ns];
+    if (ns && after(ns, this.ns)) {
+      this.ns = ns;
+      this.ms = Number(ns) / 1e6;
     }
     const step = event === "delta" || event === "trade" || event === "mbo";
     if (step) this.count++;
