@@ -9,11 +9,17 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from services.book.settings import BookSettings
 from services.drain import Drain
+from services.gateway.settings import GatewaySettings
+from services.ingest.settings import IngestSettings
+from services.ingest.sources.options import SourceOptions
 from services.launcher import Child, Launcher
+from services.persist.settings import PersistSettings
 from shared import logs, settings
 from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
@@ -47,43 +53,36 @@ class UpSettings:
     port: int = option(8080, "port of the page and the API; 0 takes a free one")
     fresh: bool = option(False, "start over: moves the data folder aside (embedded broker only)")
     drain: bool = option(False, "end when the source has ended and every stage has committed all of it")
-    instruments: int = option(8, "sim: instruments")
-    seed: int = option(1, "sim: the same seed gives the same market")
-    messages: int | None = option(None, "sim: records in all; empty is without end")
-    sim_rate: float = option(3000.0, "sim: records a second of market time")
-    symbols: tuple[str, ...] = option((), "only these symbols")
     log: str = option("auto", "log format", choices=("auto", "json", "text"))
     log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
 
 
-INGEST_OPTIONS = (
-    "speed",
-    "rate",
-    "shards",
-    "policy",
-    "instruments",
-    "seed",
-    "messages",
-    "sim_rate",
-    "symbols",
-)
+INGEST_OPTIONS = ("speed", "rate", "shards", "policy")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    settings.add_options(parser, UpSettings)
+def add_arguments(parser: argparse.ArgumentParser, skip: Sequence[str] = ()) -> None:
+    """Our own options, and ingest's that say more of the source (they go to it as they are)."""
+    settings.add_options(parser, UpSettings, skip=skip)
+    wanted = source_options()
+    settings.add_options(
+        parser,
+        IngestSettings,
+        skip=[f.name for f in dataclasses.fields(IngestSettings) if f.name not in wanted],
+    )
+
+
+def source_options() -> list[str]:
+    """Names of the options that speak of sources only."""
+    ours = {field.name for field in dataclasses.fields(UpSettings)}
+    return [field.name for field in dataclasses.fields(SourceOptions) if field.name not in ours]
 
 
 def run(args: argparse.Namespace) -> int:
-    return up(settings.build(UpSettings, vars(args), os.environ, known=service_settings()))
+    return up(settings.build(UpSettings, vars(args), os.environ, known=service_settings()), vars(args))
 
 
 def service_settings() -> list[str]:
     """Names of all services' settings: they may stand in the environment too and reach the children."""
-    from services.book.settings import BookSettings
-    from services.gateway.settings import GatewaySettings
-    from services.ingest.settings import IngestSettings
-    from services.persist.settings import PersistSettings
-
     classes = (IngestSettings, BookSettings, GatewaySettings, PersistSettings)
     return [field.name for each in classes for field in dataclasses.fields(each)]
 
@@ -133,17 +132,23 @@ def choose_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def children(config: UpSettings, broker_url: str, ports: list[int]) -> list[Child]:
-    """The service processes of this pipeline."""
+def children(
+    config: UpSettings, broker_url: str, ports: list[int], given: Mapping[str, Any] | None = None
+) -> list[Child]:
+    """The service processes of this pipeline; `given` holds parsed options of the source."""
     common = ["--broker", broker_url, "--log", config.log, "--log-level", config.log_level]
     if config.prefix:
         common += ["--prefix", config.prefix]
     run_id = secrets.token_hex(4)
     ingest = [*common, "--data", str(config.data), "--owner", f"ingest-{run_id}", "--source", *config.source]
-    for name in INGEST_OPTIONS:
-        value = getattr(config, name)
-        if value not in (None, (), ""):
-            ingest += ["--" + name.replace("_", "-"), *(value if isinstance(value, tuple) else (str(value),))]
+    options = {name: getattr(config, name) for name in INGEST_OPTIONS}
+    options.update({name: (given or {})[name] for name in source_options() if name in (given or {})})
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            ingest.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value not in (None, (), ""):
+            ingest += [f"--{flag}", *(value if isinstance(value, list | tuple) else (str(value),))]
     found = [Child("persist", "persist", [*common, "--data", str(config.data)])]
     found += [
         Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"]) for i in range(config.books)
@@ -166,8 +171,8 @@ def check_broker(url: str, prefix: str) -> None:
         broker.close()
 
 
-def up(config: UpSettings) -> int:
-    """Start everything, watch it, stop it; the exit status."""
+def up(config: UpSettings, given: Mapping[str, Any] | None = None) -> int:
+    """Start everything, watch it, stop it; the exit status. `given`: parsed options of the source."""
     logs.setup(config.log, config.log_level, service="launcher")
     stop = StopFlag()
     stop.install()
@@ -178,9 +183,9 @@ def up(config: UpSettings) -> int:
             )
         move_aside(config.data)
     lock = lock_data(config.data)
-    ports: list[int] = []
-    for index in range(config.gateways):
-        ports.append(choose_port(config.host, config.port and config.port + index))
+    ports = [
+        choose_port(config.host, config.port and config.port + index) for index in range(config.gateways)
+    ]
     embedded = None
     if config.broker == "embedded":
         embedded = EmbeddedBroker(config.data / "broker", max_memory=config.broker_memory)
@@ -188,7 +193,7 @@ def up(config: UpSettings) -> int:
     else:
         check_broker(config.broker, config.prefix)
     url = embedded.url if embedded else config.broker
-    launcher = Launcher(embedded, children(config, url, ports))
+    launcher = Launcher(embedded, children(config, url, ports, given))
     drain = Drain(url, config) if config.drain else None
     try:
         launcher.start()

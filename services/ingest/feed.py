@@ -45,6 +45,9 @@ class Feed:
         self.pacer = Pacer(clock, settings.speed, settings.rate)
         self.state = "starting"
         self.has_ended = False
+        self._is_exhausted = (
+            False  # the source has given its last item; what was read ahead is still to be sent
+        )
         self._ahead: tuple[Chunk, NDArray[Any] | None, int] | None = (
             None  # chunk, due times, records released
         )
@@ -78,7 +81,7 @@ class Feed:
         self._renew_at = now + self.settings.lease_ms / 3000
         resume = self.publisher.start(self.source)
         metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
-        self._ahead, self.state, self.has_ended = None, "running", False
+        self._ahead, self.state, self.has_ended, self._is_exhausted = None, "running", False, False
         self.pacer = Pacer(self.clock, self.settings.speed, self.settings.rate)
         if resume.is_complete:
             log.info("source already complete: nothing added", feed=self.name, session=resume.session)
@@ -121,19 +124,22 @@ class Feed:
         self._progress.update(self.publisher.position, self.clock.monotonic())
 
     def _read_ahead(self) -> None:
-        if self._ahead is not None or self.has_ended:
+        if self._ahead is not None or self._is_exhausted:
             return
         limit = self.settings.entry_records * self.publisher.shards
-        chunk = self.source.read(limit, LIVE_READ_S if self.source.is_live else 0.0)
+        try:
+            chunk = self.source.read(limit, LIVE_READ_S if self.source.is_live else 0.0)
+        except EndOfSource:
+            self._is_exhausted = True
+            return
         if chunk is not None:
             due = self.pacer.due(chunk.records) if chunk.records is not None else None
             self._ahead = (chunk, due, 0)
 
     def _release(self) -> float:
         """Give what is due to the publisher and flush; at the end of the source, end the session."""
-        try:
-            wait = self._release_due()
-        except EndOfSource:
+        wait = self._release_due()
+        if self._is_exhausted and self._ahead is None:
             self.publisher.finish()
             if self.publisher.buffered:
                 self.publisher.flush()
