@@ -8,9 +8,14 @@ export class Keys {
     this.groups = actions;
     this.byKey = new Map(actions.flatMap(([, rows]) => rows).flatMap(([keys, , act]) => keys.map((key) => [key, act])));
     this.box = dialog("help", "Keyboard", el("div", { class: "shortcuts" }, ...actions.map(([title, rows]) => el("section", {}, el("h3", {}, title),
-      el("dl", {}, ...rows.flatMap(([keys, text]) => [el("dt", {}, ...keys.filter((k) => k !== "Control+k" && k !== "Meta+k").map((k) => el("kbd", {}, this.name(k)))), el("dd", {}, text)]))))));
+      el("dl", {}, ...rows.flatMap(([keys, text]) => [el("dt", {}, ...this.shown(keys).map((k) => el("kbd", {}, this.name(k)))), el("dd", {}, text)]))))));
     $("#help-open").addEventListener("click", () => this.box.showModal());
     document.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  shown(keys) {
+    if (keys.length > 2) return [`${keys[0]} … ${keys.at(-1)}`];
+    return keys.filter((key) => key !== "Control+k");
   }
 
   name(key) {

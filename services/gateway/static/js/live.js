@@ -53,7 +53,7 @@ export class LiveSource {
 
   get channels() {
     const { state } = this.app;
-    const l3 = state.get("queues") || state.get("rightTab") !== "tape";
+    const l3 = state.get("queues") || state.get("flow");
     return l3 ? "book,trades,mbo,status" : "book,trades,status";
   }
 

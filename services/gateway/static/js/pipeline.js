@@ -60,9 +60,9 @@ export class Pipeline {
     setText(this.caption, `${Math.round(rate).toLocaleString("en-US")} records/s · ${shards} shards · ${processes.filter((p) => p.alive).length} processes`);
     this.processes.replaceChildren(...processes.map((p) => {
       const swatch = el("i", { class: "swatch" });
-      swatch.style.background = p.role === "book" ? this.model.color(p.id) : colors.faint;
+      swatch.style.background = p.role === "book" ? this.model.color(p.owner) : colors.faint;
       return el("li", { class: p.alive ? "" : "dead" }, swatch,
-        el("div", {}, el("strong", {}, p.id), el("span", { class: "dim" }, `${p.role} · pid ${p.pid} · ${p.host}`)),
+        el("div", {}, el("strong", {}, p.owner), el("span", { class: "dim" }, `${p.role} · pid ${p.pid} · ${p.host}`)),
         el("div", { class: "right" }, el("span", {}, p.alive ? (p.role === "book" ? `${p.shards} shards` : p.clients !== null ? `${p.clients} clients` : "alive") : "gone"),
           el("span", { class: "dim" }, p.rate !== null && p.alive ? `${Math.round(p.rate).toLocaleString("en-US")}/s` : `seen ${duration(p.age_ms)} ago`)));
     }));

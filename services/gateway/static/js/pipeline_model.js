@@ -2,6 +2,8 @@
 const HISTORY = 60;
 const HUES = [205, 42, 285, 165, 330, 95, 245, 15];
 
+const sum = (rows, of) => rows.reduce((total, row) => total + of(row), 0);
+
 export class PipelineModel {
   constructor() {
     this.feeds = [];
@@ -25,16 +27,21 @@ export class PipelineModel {
     this.stale = false;
     const seconds = this.at ? (now - this.at) / 1000 : null;
     this.at = now;
-    for (const p of answer.processes) if (p.role === "book") this.color(p.id);
+    const ownerOf = (p) => p.detail?.worker ?? p.id; // a worker may hold shards under a name of its own
+    for (const p of answer.processes) if (p.role === "book") this.color(ownerOf(p));
     this.feeds = answer.feeds.map((feed) => {
       const shards = [...feed.shards].sort((a, b) => a.shard - b.shard).map((s) => this.shard(feed, s, seconds));
       return { ...feed, shards, rate: shards.reduce((sum, s) => sum + s.rate, 0) };
     });
-    const owned = new Map();
-    for (const f of this.feeds) for (const s of f.shards) if (s.owner) owned.set(s.owner, (owned.get(s.owner) ?? 0) + 1);
+    const all = this.feeds.flatMap((f) => f.shards);
+    const rates = { ingest: sum(all, (s) => s.rate), gateway: sum(all, (s) => s.done), persist: null };
     const roles = ["ingest", "book", "persist", "gateway"];
-    this.processes = answer.processes.map((p) => ({ ...p, shards: owned.get(p.id) ?? 0, rate: typeof p.detail?.records_per_s === "number" ? p.detail.records_per_s : null,
-      clients: typeof p.detail?.clients === "number" ? p.detail.clients : null })).sort((a, b) => roles.indexOf(a.role) - roles.indexOf(b.role) || a.id.localeCompare(b.id));
+    this.processes = answer.processes.map((p) => {
+      const owner = ownerOf(p);
+      const mine = all.filter((s) => s.owner === owner);
+      const rate = p.role === "book" ? sum(mine, (s) => s.done) : p.detail?.records_per_s ?? rates[p.role] ?? null;
+      return { ...p, owner, shards: mine.length, rate, clients: typeof p.detail?.clients === "number" ? p.detail.clients : null };
+    }).sort((a, b) => roles.indexOf(a.role) - roles.indexOf(b.role) || a.id.localeCompare(b.id));
   }
 
   shard(feed, s, seconds) {
@@ -45,7 +52,7 @@ export class PipelineModel {
     const done = old && seconds ? Math.max(0, ((s.out ?? 0) - (old.out ?? 0)) / seconds) : 0;
     if (old) lane.history.push(rate);
     if (lane.history.length > HISTORY) lane.history.shift();
-    if (lane.owner !== s.owner) lane.changed = this.at;
+    if (lane.owner !== s.owner || (old && old.epoch !== s.epoch)) lane.changed = this.at;
     Object.assign(lane, { rate, done, owner: s.owner });
     this.lanes.set(key, lane);
     this.before.set(key, s);

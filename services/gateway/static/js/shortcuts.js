@@ -22,6 +22,7 @@ export function shortcuts(app, ui) {
       [["f"], "charts follow the market", () => panel("followAll").forEach((p) => p.followAll())],
       [["q"], "orders in the bars", toggle("queues")], [["s"], "cumulative sizes", toggle("cumulative")], [["v"], "traded at price", toggle("profile")],
       [["o"], "find an order by id", () => $(".find input")?.focus()],
+      [["m"], "order flow", toggle("flow")], [["x"], "depth chart", toggle("depthChart")],
       [["h"], "trade bubbles", toggle("bubbles")], [["["], "less contrast", () => state.set({ contrast: Math.max(-6, state.get("contrast") - 1) })],
       [["]"], "more contrast", () => state.set({ contrast: Math.min(6, state.get("contrast") + 1) })],
       [["Escape"], "close the queue of a level", () => state.set({ level: null })],

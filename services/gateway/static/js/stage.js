@@ -13,13 +13,13 @@ export class Stage {
     this.app = app;
     this.panels = [];
     app.state.on(["tabs", "active", "layout", "mode", "view"], () => this.lay());
-    app.state.on(["mobileTab", "rightTab", "depthChart"], () => this.mark());
+    app.state.on(["mobileTab", "flow", "depthChart"], () => this.mark());
   }
 
   mark() {
     const stage = $("#stage");
     const { values } = this.app.state;
-    Object.assign(stage.dataset, { layout: values.view === "pipeline" ? "pipeline" : values.layout, mobile: values.mobileTab, right: values.rightTab, depth: String(values.depthChart) });
+    Object.assign(stage.dataset, { layout: values.view === "pipeline" ? "pipeline" : values.layout, mobile: values.mobileTab, flow: String(values.flow), depth: String(values.depthChart) });
   }
 
   lay() {

@@ -3,7 +3,7 @@
  * localStorage; the part that makes a view is also in the link (link.js).
  */
 const KEY = "mbostream.screen.v1";
-const KEPT = ["tabs", "active", "layout", "theme", "side", "sideTab", "rightTab", "watch", "depth", "cumulative", "queues", "groups", "bubbles",
+const KEPT = ["tabs", "active", "layout", "theme", "side", "sideTab", "flow", "watch", "depth", "cumulative", "queues", "groups", "bubbles",
   "contrast", "tapeMin", "tapeSide", "flowActions", "profile", "mobileTab", "depthChart"];
 
 export const defaults = {
@@ -16,7 +16,7 @@ export const defaults = {
   theme: "auto",
   side: true,
   sideTab: "watch",
-  rightTab: "both",
+  flow: true,
   mobileTab: "ladder",
   watch: [],
   depth: 400,
@@ -41,7 +41,7 @@ export class State {
     this.listeners = [];
     try {
       const saved = JSON.parse(storage?.getItem(KEY) ?? "{}");
-      for (const key of KEPT) if (key in saved && typeof saved[key] === typeof defaults[key]) this.values[key] = saved[key];
+      for (const key of KEPT) if (key in saved && (key === "depth" || typeof saved[key] === typeof defaults[key])) this.values[key] = saved[key];
     } catch {
       // a damaged or forbidden store is the same as none
     }
