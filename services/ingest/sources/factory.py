@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from services.ingest.simulator.market import MarketSpec
 from services.ingest.simulator.source import SimulatorSource
@@ -10,6 +11,7 @@ from services.ingest.sources.base import Source
 from services.ingest.sources.file import FileSource, Selection
 from services.ingest.sources.options import KINDS, LIVE, SIM, SourceOptions
 from services.ingest.sources.paths import by_dataset, expand, scan
+from services.ingest.sources.watch import WatchSource
 from shared import logs
 from shared.errors import UsageError
 
@@ -44,6 +46,11 @@ def make_sources(options: SourceOptions) -> list[Source]:
 
 
 def _files(options: SourceOptions) -> list[Source]:
+    selection = Selection(symbols=options.symbols, start=options.start, end=options.end)
+    if options.watch:
+        if len(options.source) != 1 or options.loop:
+            raise UsageError("--watch takes one folder, and no --loop")
+        return [WatchSource(Path(options.source[0]), options.data, selection, options.dataset)]
     paths = expand(options.source)
     scanned = [scan(path) for path in paths]
     groups = by_dataset(scanned)
@@ -51,7 +58,6 @@ def _files(options: SourceOptions) -> list[Source]:
     for path in paths:
         if path not in taken:
             log.warning("file_taken_once", file=str(path), text="another file given has the same content")
-    selection = Selection(symbols=options.symbols, start=options.start, end=options.end)
     return [FileSource(group, selection, loop=options.loop) for group in groups.values()]
 
 

@@ -44,7 +44,7 @@ class Selection:
 
 
 @dataclass(slots=True)
-class _Pass:
+class Pass:
     """One run through the files: counts what was passed over, says which file was cut off."""
 
     files: list[ScannedFile]
@@ -79,7 +79,7 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    run: _Pass
+    run: Pass
     file: ScannedFile
 
     @property
@@ -168,7 +168,7 @@ class FileSource:
         return Annotator(self._instruments, frozenset(chosen.symbols), chosen.start, chosen.end)
 
     def _once(self, annotator: Annotator) -> Iterator[Item]:
-        run = _Pass(self._files)
+        run = Pass(self._files)
         self.notes, self.skipped = run.notes, run.skipped
         yield from annotator.items(run.merged())
 
