@@ -253,21 +253,21 @@ class History:
         spans = self.spans(feed, symbol, run=info.run)
         then = [span for span in spans if span.first <= ordinal_of[span.shard]]
         span = then[-1] if then else spans[0]
-        ordinal = ordinal_of[span.shard]
-        state = self._base(feed, info.run, span.shard, ordinal)
-        if state.ordinal < info.floors[span.shard]:
-            raise HistoryError(f"{symbol} at {at} is no longer kept (retention)", feed=feed, symbol=symbol)
-        controls = list(self._controls(feed, info.run, span.shard, state.ordinal + 1, ordinal))
+        return self.book_of(span, ordinal_of[span.shard], floor=info.floors[span.shard])
+
+    def book_of(self, span: Span, ordinal: int, *, floor: int = 0) -> BookAt:
+        """One instrument's book at an ordinal of its shard. HistoryError below `floor`, where retention has been."""
+        state = self._base(span.feed, span.run, span.shard, ordinal)
+        if state.ordinal < floor:
+            raise HistoryError(
+                f"{span.symbol} at ordinal {ordinal} is no longer kept (retention)", feed=span.feed
+            )
+        controls = list(self._controls(span.feed, span.run, span.shard, state.ordinal + 1, ordinal))
         controls.reverse()
         for blob in self._blocks(
-            feed,
-            info.run,
-            span.shard,
-            KIND_MBO,
-            first=state.ordinal + 1,
-            last=ordinal,
+            span.feed, span.run, span.shard, KIND_MBO, first=state.ordinal + 1, last=ordinal,
             instrument_id=span.instrument_id,
-        ):
+        ):  # fmt: skip
             ordinals, rows = Block(blob).mbo(span.instrument_id)
             a, b = np.searchsorted(ordinals, np.array([state.ordinal + 1, ordinal + 1], np.uint64))
             while a < b:

@@ -86,9 +86,8 @@ class Store:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise StoreError(
-                f"{path} is being written by another persist: stop it, or use another --data"
-            ) from None
+            message = f"{path} is being written by another persist: stop it, or use another --data"
+            raise StoreError(message, why="locked") from None
         except OSError as error:
             self.close()
             message = f"{path}: {error.strerror}: is the data directory writable?"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from shared.errors import UsageError
 from shared.export import layouts
+from shared.export.mbp import Mbp
 from shared.history import History
-from shared.history_types import Span
+from shared.history_types import Span, cut_by_time
+from shared.orderbook.engine import restore_engine
 from shared.records import MBO, Rows
 from shared.units import ACTION_TRADE
 
@@ -25,6 +28,8 @@ class Schema(NamedTuple):
 # `bars` is one-minute bars; the DBN names of both intervals are taken too.
 SCHEMAS: dict[str, Schema] = {
     "mbo": Schema("mbo", MBO),
+    "mbp-1": Schema("mbp-1", layouts.MBP1),
+    "mbp-10": Schema("mbp-10", layouts.MBP10),
     "trades": Schema("trades", layouts.TRADES),
     "bars": Schema("ohlcv-1m", layouts.OHLCV),
     "ohlcv-1m": Schema("ohlcv-1m", layouts.OHLCV),
@@ -40,11 +45,62 @@ def rows(history: History, span: Span, schema: str, start: int | None, end: int 
     """Batches of rows of SCHEMAS[schema]; start ≤ ts_recv < end (bars: ts). UsageError for another name."""
     if schema == "mbo":
         return (part.rows for part in history.records(span, start, end))
+    if schema in ("mbp-1", "mbp-10"):
+        return _mbp(history, span, int(schema[4:]), start, end)
     if schema == "trades":
         return _trades(history, span, start, end)
     if schema in ("bars", "ohlcv-1m", "ohlcv-1s"):
         return _bars(history, span, 1 if schema == "ohlcv-1s" else 60, start, end)
     raise UsageError(f"schema {schema!r} is not one of {', '.join(SCHEMAS)}")
+
+
+def _mbp(history: History, span: Span, depth: int, start: int | None, end: int | None) -> Iterator[Rows]:
+    """Rows of every publisher's book, in stream order, from the book as it stood before `start`."""
+    info = next(run for run in history.sessions(span.feed) if run.run == span.run)
+    floor = info.floors[span.shard]
+    before = span.first - 1 if start is None else history.position(span.feed, span.run, start - 1)[span.shard]
+    before = max(before, span.first - 1, floor)
+    engine = history.book_of(span, before, floor=floor).state.engine
+    image = engine.image()
+    books = {
+        publisher: Mbp(depth, restore_engine(image, outputs="bbo"), (publisher, instrument))
+        for publisher, instrument in engine.books()
+        if instrument == span.instrument_id
+    }
+    rest = replace(span, first=before + 1)
+    for part in history.records(rest, None, end):
+        yield from _in_order(
+            [_of_publisher(books, depth, part.rows, one) for one in _publishers(part.rows)], start, end
+        )
+    yield from _in_order([list(book.end()) for book in books.values()], start, end)
+
+
+def _publishers(records: Rows) -> list[int]:
+    first = int(records["publisher_id"][0])
+    return (
+        [first] if (records["publisher_id"] == first).all() else np.unique(records["publisher_id"]).tolist()
+    )
+
+
+def _of_publisher(books: dict[int, Mbp], depth: int, records: Rows, publisher: int) -> list[Rows]:
+    if publisher not in books:
+        books[publisher] = Mbp(depth)
+    mine = records["publisher_id"] == publisher
+    return list(books[publisher].rows(records if mine.all() else records[mine]))
+
+
+def _in_order(parts: list[list[Rows]], start: int | None, end: int | None) -> Iterator[Rows]:
+    """Rows of several publishers by ts_recv (each one's own order is kept), cut to the range."""
+    made = [rows for part in parts for rows in part]
+    if not made:
+        return
+    if len(parts) > 1:
+        joined = np.concatenate(made)
+        made = [joined[np.argsort(joined["ts_recv"], kind="stable")]]
+    for rows in made:
+        inside = rows[cut_by_time(rows, start, end)]
+        if len(inside):
+            yield inside
 
 
 def _trades(history: History, span: Span, start: int | None, end: int | None) -> Iterator[Rows]:
