@@ -62,6 +62,8 @@ class Mbp:
         self._used = np.zeros(3, np.int64)  # bids, asks, orders
         self._table = _table(_FIRST_ORDERS)
         self._held = np.array([-1, 0], np.int64)
+        self._which, self._touched = np.empty((2, _ROWS), np.int64)
+        self._book = np.empty((_ROWS, depth, 6), np.int64)
         self._waiting: list[Rows] = []  # trades and fills at the end of what came: their bookings may follow
         self._by_levels = False  # TOB and MBP records: sums without orders, so the engine is asked after each
         self._last: tuple[list[Level], list[Level]] = ([], [])
@@ -134,8 +136,7 @@ class Mbp:
         self._ordinal += len(single)
         assert batch.effects is not None
         assert len(batch.effects) == len(records)
-        which, touched = np.empty(_ROWS, np.int64), np.empty(_ROWS, np.int64)
-        book = np.empty((_ROWS, self._depth, 6), np.int64)
+        which, touched, book = self._which, self._touched, self._book
         done = 0
         while True:
             self._room()

@@ -13,11 +13,12 @@ from services.persist.local import LocalHistory
 from services.persist.store import store_path
 from shared.broker import Broker
 from shared.errors import StoreError
+from shared.history_types import segments, stored_entry
 from shared.orderbook.shard import ShardState
 from shared.wire.codec import encode_records
 from shared.wire.keys import shard_of
 from tests.support.mbo import random_rows
-from tests.support.recording import Feed, assert_stored, drain, load, writer
+from tests.support.recording import Feed, assert_stored, drain, flatten, load, writer
 
 FILES = [
     "clx5-20250924.mbo.dbn", "arl-20250717.mbo.v1.dbn", "arl-20250717.mbo.v2.dbn.zst", "arl-20250717.mbo.v3.dbn.zst",
@@ -83,12 +84,9 @@ def test_derived_rows_do_not_depend_on_commits_and_restarts(
     assert all(len(table) > 100 for table in answers[0])
 
 
-def _offline(feed: Feed, upto: int | None = None) -> ShardState:
+def _offline(feed: Feed) -> ShardState:
     """The shard as if nothing had ever been stored."""
-    from shared.history_types import segments, stored_entry
-
     state = ShardState()
-    last = feed.last[0] if upto is None else upto
     rows = feed.of_shard(0)
     is_control = np.zeros(feed.last[0], bool)
     is_control[[ordinal - 1 for ordinal in feed.controls[0]]] = True
@@ -96,43 +94,55 @@ def _offline(feed: Feed, upto: int | None = None) -> ShardState:
     pieces = [stored_entry(1, ordinal, None, body) for ordinal, body in feed.controls[0].items()]
     pieces += [stored_entry(b - a, int(ordinals[a]), rows[a:b], None) for a, b in segments(ordinals)]
     for entry in sorted(pieces, key=lambda one: one.first):
-        if entry.first > last:
-            break
-        if entry.last > last:
-            assert entry.records is not None
-            entry = stored_entry(
-                last - entry.first + 1, entry.first, entry.records[: last - entry.first + 1], None
-            )
         state.apply(entry)
     return state
+
+
+def _check_instants(
+    name: str, samples: int, broker: Broker, url: str, prefix: str, data: Path, folder: Path
+) -> None:
+    """Books at random instants, whole shards at random ordinals, against one rebuild that never saw a store."""
+    rows, symbols = load(folder / name)
+    instrument, symbol = next(iter(symbols.items()))
+    feed = Feed(broker)
+    feed.mapping(instrument, symbol)
+    feed.records(rows)
+    recorder = writer(url, prefix, data, block_rows=2000, image_records=3000)
+    recorder.open()
+    recorder.read_count = 4
+    drain(recorder)
+    recorder.close()
+    history = LocalHistory(data)
+    draw, times = random.Random(6), rows["ts_recv"]
+    low, high = int(times[0]), int(times[-1])
+    instants = sorted([low - 1, low, high, high + 1, *(draw.randint(low, high) for _ in range(samples))])
+    offline = ShardState()
+    for entry in history.entries("feed", 1, 0, 1, 2):
+        offline.apply(entry)
+    for at in instants:
+        known = int(np.searchsorted(times, np.uint64(at), "right"))
+        if known > offline.ordinal - 2:
+            part = np.ascontiguousarray(rows[offline.ordinal - 2 : known])
+            offline.apply(stored_entry(len(part), offline.ordinal + 1, part, None))
+        found = history.book_at("feed", symbol, at)
+        assert found.ordinal == offline.ordinal
+        assert found.state.state_hash() == offline.state_hash()
+    assert history.state("feed", 1, 0, feed.last[0]).state_hash() == offline.state_hash()
 
 
 @pytest.mark.parametrize("name", [FILES[0], FILES[1], FILES[4]])
 def test_the_book_at_a_random_instant_is_the_offline_rebuild(
     name: str, broker: Broker, broker_url: str, prefix: str, tmp_path: Path, market_data: Path
 ) -> None:
-    rows, symbols = load(market_data / name)
-    instrument, symbol = next(iter(symbols.items()))
-    feed = Feed(broker)
-    feed.mapping(instrument, symbol)
-    feed.records(rows)
-    recorder = writer(broker_url, prefix, tmp_path, block_rows=2000, image_records=3000)
-    recorder.open()
-    drain(recorder)
-    recorder.close()
-    history = LocalHistory(tmp_path)
-    draw = random.Random(6)
-    times = rows["ts_recv"]
-    for at in [
-        int(times[0]) - 1,
-        int(times[0]),
-        int(times[-1]),
-        *(draw.randint(int(times[0]), int(times[-1])) for _ in range(7)),
-    ]:
-        offline = _offline(feed, 2 + int(np.searchsorted(times, np.uint64(at), "right")))
-        found = history.book_at("feed", symbol, at)
-        assert found.ordinal == offline.ordinal
-        assert found.state.state_hash() == offline.state_hash()
+    _check_instants(name, 40, broker, broker_url, prefix, tmp_path, market_data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_the_books_at_a_thousand_instants_are_the_offline_rebuild(
+    name: str, broker: Broker, broker_url: str, prefix: str, tmp_path: Path, market_data: Path
+) -> None:
+    _check_instants(name, 1000, broker, broker_url, prefix, tmp_path, market_data)
 
 
 def test_the_second_time_adds_nothing(broker: Broker, broker_url: str, prefix: str, tmp_path: Path) -> None:
@@ -276,6 +286,54 @@ def test_nothing_is_acknowledged_that_is_not_stored(
     drain(recorder)
     recorder.close()
     assert_stored(LocalHistory(tmp_path), feed)
+
+
+def test_a_full_disk_stores_nothing_of_the_commit_and_goes_on_once_there_is_room(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed = Feed(broker)
+    feed.records(random_rows(1000))
+    recorder = writer(broker_url, prefix, tmp_path)
+    recorder.open()
+    drain(recorder)
+    acknowledged = feed.position(0)
+    feed.records(random_rows(5000, seed=9))
+    recorder.poll()
+    assert recorder.store is not None
+    pages = recorder.store.db.execute("PRAGMA page_count").fetchone()[0]
+    recorder.store.db.execute(
+        f"PRAGMA max_page_count={pages + 2}"
+    )  # SQLite then fails as it does on a full disk
+    with pytest.raises(StoreError, match="disk is full") as caught:
+        recorder.commit()
+    assert (caught.value.facts["why"], feed.position(0)) == ("full", acknowledged)
+    recorder.close()
+    assert LocalHistory(tmp_path).sessions("feed")[0].records == 1000
+    recorder.open()
+    drain(recorder)
+    recorder.close()
+    assert_stored(LocalHistory(tmp_path), feed)
+
+
+def test_a_reader_that_stands_still_does_not_hold_the_log(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed = Feed(broker)
+    feed.records(random_rows(3000))
+    recorder = writer(broker_url, prefix, tmp_path, block_rows=200)
+    recorder.open()
+    drain(recorder)
+    history = LocalHistory(tmp_path)
+    slow = history.entries("feed", 1, 0)
+    begun = [next(slow) for _ in range(4)]
+    feed.records(random_rows(3000, seed=3))
+    drain(recorder)
+    assert recorder.store is not None
+    busy, log, done = recorder.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert (busy, log, done) == (0, 0, 0)
+    found, _ = flatten([*begun, *slow])
+    assert found.tobytes() == feed.of_shard(0).tobytes()  # and it sees what came meanwhile
+    recorder.close()
 
 
 def test_the_file_is_whole_and_plain_sqlite_reads_it(
