@@ -1,0 +1,129 @@
+"""The command line as a user meets it: wrong use is one clear line and the right status; stopping leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.__main__ import SERVICES
+from tests.chaos.processes import running
+from tests.support import eventually
+from tests.support.pipeline import Pipeline
+
+
+def mbo(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MBO_")}
+    command = [sys.executable, "-m", "services", *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**clean, **environ}, timeout=120, check=False
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str], status: int, *says: str) -> None:
+    """Exactly one line on stderr, which names what is wrong; no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == status, done.stderr
+    assert len(lines) == 1, done.stderr
+    for words in says:
+        assert words in lines[0]
+
+
+COMMANDS = ("", "up", "rebuild", "simulate", "export", "watch", "status", "sql", "keys", *SERVICES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = mbo(*([command] if command else []), "--help")
+    assert done.returncode == 0
+    assert "usage" in done.stdout
+
+
+def test_wrong_use_is_status_2() -> None:
+    one_line(mbo("nonsense"), 2, "nonsense")
+    one_line(mbo("up", "--nonsense"), 2, "--nonsense")
+    one_line(mbo("up", "--policy", "maybe"), 2, "maybe")
+    one_line(mbo("book", MBO_POLL_MSS="5"), 2, "MBO_POLL_MSS")
+    one_line(mbo("ingest", "--speed", "fast", "--source", "sim"), 2, "--speed")
+
+
+def test_print_config_hides_secrets() -> None:
+    done = mbo("book", "--broker", "redis://user:hush@127.0.0.1:1/0", "--print-config")
+    assert done.returncode == 0
+    assert "hush" not in done.stdout
+
+
+def test_a_busy_port_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        one_line(mbo("up", "--port", port, "--data", str(tmp_path / "d")), 2, port, "--port")
+
+
+def test_an_unreachable_broker_is_said_at_once(tmp_path: Path) -> None:
+    broker = f"unix://{tmp_path}/nothing.sock"
+    one_line(mbo("up", "--broker", broker, "--port", "0", "--data", str(tmp_path / "d")), 2, broker)
+
+
+def test_a_data_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = str(tmp_path / "file" / "data")
+    one_line(mbo("up", "--data", folder, "--port", "0"), 2, folder, "--data")
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("missing.dbn", None, "no such file"),
+    ("empty.dbn", b"", "empty"),
+    ("text.dbn", b"hello, this is not market data at all, whatever its name says", "not"),
+])  # fmt: skip
+def test_a_bad_file_is_one_line_and_status_1(
+    tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    one_line(mbo("ingest", "--source", str(path)), 1, name, says)
+    one_line(mbo("rebuild", str(path)), 1, name, says)
+
+
+def test_a_running_pipeline_survives_its_parts_and_stops_without_a_trace(tmp_path: Path) -> None:
+    """Kill each part once: all come back. A second instance is refused. SIGINT: status 0, no process, no traceback."""
+    with Pipeline(tmp_path / "data", "--source", "sim", "--speed", "1", "--instruments", "3") as pipeline:
+        address = pipeline.address()
+        launcher = pipeline.process.pid
+
+        def book() -> dict[str, object]:
+            try:
+                rows = httpx.get(f"{address}/v1/instruments", timeout=5).json()["instruments"]
+                return dict(httpx.get(f"{address}/v1/book/{rows[0]['symbol']}", timeout=5).json())
+            except (httpx.HTTPError, ValueError, KeyError, IndexError):
+                return {}
+
+        eventually(lambda: book().get("bids"), timeout_s=90)
+        one_line(mbo("up", "--data", str(tmp_path / "data"), "--port", "0"), 2, "running instance")
+        status = mbo("status", "--data", str(tmp_path / "data"))
+        assert status.returncode == 0, status.stderr
+        assert "book lag" in status.stdout
+        before = {process.role: process.pid for process in running(launcher)}
+        for role in ("ingest", "book", "persist", "gateway", "broker"):
+            os.kill(before[role], signal.SIGKILL)
+
+        def all_back() -> bool:
+            now = {process.role: process.pid for process in running(launcher)}
+            return all(now.get(role, before[role]) != before[role] for role in before if role != "history")
+
+        eventually(all_back, timeout_s=60)
+        position = str(book().get("q", ""))
+        eventually(lambda: book().get("bids") and str(book().get("q")) != position, timeout_s=90)
+        children = running(launcher)
+        pipeline.process.send_signal(signal.SIGINT)
+        assert pipeline.wait(60) == 0
+        assert "Traceback" not in pipeline.log
+        eventually(lambda: not any(Path(f"/proc/{child.pid}").exists() for child in children))
