@@ -32,7 +32,7 @@ def tool(name: str) -> str:
 def run(name: str, *args: str, cwd: Path = ROOT) -> str:
     """Run a tool; its output. Fails the test, with all it said, if it exits with another status than 0."""
     done = subprocess.run(
-        [tool(name), *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        [tool(name), *args], cwd=cwd, capture_output=True, text=True, timeout=280, check=False
     )
     if done.returncode:
         pytest.fail(
