@@ -55,11 +55,11 @@ export async function fake(stage, what, query = {}) {
 }
 
 /** Waits until the page says so. */
-export async function eventually(page, what, argument = null, timeout = 10_000) {
+export async function eventually(page, what, argument = null, timeout = REAL ? 60_000 : 15_000) {
   return (await page.waitForFunction(what, argument, { timeout, polling: 50 })).jsonValue();
 }
 
-export const badge = (page, text, timeout = 10_000) => eventually(page, (t) => document.querySelector(".badge.state").textContent.startsWith(t), text, timeout);
+export const badge = (page, text, timeout = undefined) => eventually(page, (t) => document.querySelector(".badge.state").textContent.startsWith(t), text, timeout);
 export const hasBook = (page) => eventually(page, () => window.mbostream.instrument?.book.bid && window.mbostream.instrument?.book.ask && true, null, 30_000);
 
 /** JSON of a route; a gateway that is starting or busy (429, 503) is asked again for a minute. */

@@ -60,7 +60,9 @@ export class Figures {
     const { auction, crossed } = i.book;
     this.auction.hidden = !auction && !crossed;
     if (auction) setText(this.auction, `Auction · indicative ${formatPriceText(auction.price, places)} × ${compact(auction.size)}`);
-    else if (crossed) setText(this.auction, "Crossed book · shown as it is");
+    else if (crossed) setText(this.auction, i.book.venues?.length > 1 ? "Venues cross · shown as it is" : "Crossed book · shown as it is");
+    const venues = (i.book.venues ?? []).map((v) => `publisher ${v.publisher_id}: ${v.bid ? `${v.bid[0]} × ${v.bid[1]}` : "no bid"} / ${v.ask ? `${v.ask[0]} × ${v.ask[1]}` : "no ask"}`).join("\n");
+    if (this.auction.title !== venues) this.auction.title = venues;
     const title = last?.px != null ? `${px(last.px)} ${i.symbol} · mbostream` : `${i.symbol} · mbostream`;
     if (document.title !== title) document.title = title;
   }

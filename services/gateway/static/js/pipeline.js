@@ -4,7 +4,7 @@ import { duration } from "./format.js";
 import { draws } from "./frame.js";
 import { get } from "./api.js";
 import { PipelineModel } from "./pipeline_model.js";
-import { drawPipeline, heightOf } from "./pipeline_draw.js";
+import { drawPipeline, heightOf, laneHeight } from "./pipeline_draw.js";
 import { colors, reducedMotion } from "./theme.js";
 
 /** The pipeline as a living picture: records flow along a lane a shard, coloured by the worker that owns it; lag is a bar. */
@@ -50,7 +50,8 @@ export class Pipeline {
 
   describe() {
     const { feeds, processes } = this.model;
-    const height = heightOf(feeds);
+    this.lane = laneHeight(feeds, this.box.parentNode.clientHeight - 12);
+    const height = heightOf(feeds, this.lane);
     if (this.height !== height) {
       this.height = height;
       this.box.style.height = `${height}px`;
@@ -79,6 +80,6 @@ export class Pipeline {
     this.at = now;
     this.canvas.dirty = false;
     this.model.move(elapsed, reducedMotion.matches);
-    drawPipeline(this.canvas.begin(), this.canvas.width, this.canvas.height, this.model, now);
+    drawPipeline(this.canvas.begin(), this.canvas.width, this.canvas.height, this.model, now, this.lane);
   }
 }

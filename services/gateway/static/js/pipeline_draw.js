@@ -3,20 +3,26 @@ import { colors } from "./theme.js";
 
 /** Draws the pipeline: a box a feed, in it a lane a shard: ingest → queue → owner → out → gateway, and persist's lag. */
 const TOP = 34;
-const LANE = 30;
+const LANES = [30, 56];
 const GAP = 26;
 const HEAD = 34;
 
-export function heightOf(feeds) {
-  return TOP + feeds.reduce((sum, f) => sum + HEAD + f.shards.length * LANE + GAP, 0);
+/** Lanes are as high as there is room for, within limits. */
+export function laneHeight(feeds, room) {
+  const lanes = feeds.reduce((sum, f) => sum + f.shards.length, 0) || 1;
+  return Math.max(LANES[0], Math.min(LANES[1], Math.floor((room - TOP - feeds.length * (HEAD + GAP)) / lanes)));
 }
 
-export function drawPipeline(c, w, h, model, now) {
+export function heightOf(feeds, lane) {
+  return TOP + feeds.reduce((sum, f) => sum + HEAD + f.shards.length * lane + GAP, 0);
+}
+
+export function drawPipeline(c, w, h, model, now, laneHigh) {
   c.fillStyle = colors.panel;
   c.fillRect(0, 0, w, h);
   c.textBaseline = "middle";
   const x = columns(w);
-  head(c, x, w);
+  head(c, x);
   if (!model.feeds.length) {
     c.fillStyle = colors.muted;
     c.font = `13px ${colors.sans}`;
@@ -27,9 +33,9 @@ export function drawPipeline(c, w, h, model, now) {
   c.globalAlpha = model.stale ? 0.4 : 1;
   let y = TOP;
   for (const feed of model.feeds) {
-    const height = HEAD + feed.shards.length * LANE;
+    const height = HEAD + feed.shards.length * laneHigh;
     box(c, x, y, w, height, feed);
-    for (const [k, shard] of feed.shards.entries()) lane(c, x, y + HEAD + k * LANE + LANE / 2, shard, model, now);
+    for (const [k, shard] of feed.shards.entries()) lane(c, x, y + HEAD + k * laneHigh + laneHigh / 2, shard, model, now);
     y += height + GAP;
   }
   c.globalAlpha = 1;
@@ -47,7 +53,7 @@ function columns(w) {
   return { left, right, from, owner, ownerX: middle - owner / 2, queueEnd: middle - owner / 2 - 8, queue: Math.max(40, (middle - from) * 0.42), outFrom: middle + owner / 2 + 6, end, spark, rateX: right - spark - 10 };
 }
 
-function head(c, x, w) {
+function head(c, x) {
   c.font = `500 11px ${colors.sans}`;
   c.fillStyle = colors.muted;
   const y = TOP - 14;
@@ -61,7 +67,6 @@ function head(c, x, w) {
   c.fillText("gateway", x.end, y);
   c.fillText("records/s", x.rateX, y);
   if (x.spark) c.fillText("last minute", x.right - 8, y);
-  void w;
 }
 
 function box(c, x, y, w, height, feed) {
@@ -114,7 +119,6 @@ function dots(c, from, to, y, phase, rate, color) {
   const gap = Math.max(9, 46 - 9 * Math.log10(1 + rate));
   c.fillStyle = color;
   for (let at = from + ((phase * 1000) % gap); at < to; at += gap) {
-    c.globalAlpha *= 1;
     c.beginPath();
     c.arc(at, y, 1.8, 0, 6.2832);
     c.fill();
