@@ -9,6 +9,7 @@ import numpy as np
 from services.ingest.simulator.market import NS, MarketSpec
 
 OPEN_DAY, AUCTION, HALT, REOPEN, BURST, RECOVER, CLOSE = range(7)
+_MESSAGES_A_BURST = 80_000  # of all instruments together
 _DAY_NS = 86_400 * NS
 _NIGHT_NS = NS  # between two days that follow each other at once
 
@@ -43,7 +44,7 @@ def plan_day(spec: MarketSpec, day: int) -> list[Happening]:
     def during(low: float, high: float) -> int:
         return opens + int((start + length - opens) * rng.uniform(low, high))
 
-    bursts = max(1, min(200, round(spec.day_s / 45)))
+    bursts = max(1, min(200, round(spec.day_s * spec.rate / _MESSAGES_A_BURST)))
     plan += [Happening(during(0.02, 0.97), BURST, int(rng.integers(spec.instruments))) for _ in range(bursts)]
     for _ in range(max(1, spec.instruments // 40)):
         which, at = int(rng.integers(spec.instruments)), during(0.25, 0.8)
