@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from services.book.settings import BookSettings
-from shared import metrics
+from shared import logs, metrics
 from shared.broker import Broker, Command, Entry
 from shared.clock import Clock
 from shared.errors import Gap, WireError
@@ -16,6 +16,8 @@ from shared.orderbook.shard import ShardState
 from shared.wire.codec import InEntry, decode_in, encode_out
 from shared.wire.keys import parse_id, stream_id
 from shared.wire.reading import follow
+
+log = logs.get("book")
 
 
 class OwnedShard:
@@ -109,6 +111,8 @@ class OwnedShard:
         new = stream_id(self.state.session, entry.last)
         args = [self.token, self.offset, new, blob, ""]
         commands.append(self.broker.script("commit", self._commit_keys, args))
+        where = {"feed": self.feed, "session": self.state.session, "shard": self.shard}
+        log.debug("commit", **where, ordinal=entry.last, n=entry.n)
         self.offset = new
         if entry.control is not None and entry.control["type"] == "end":
             self.force_image = True

@@ -67,6 +67,7 @@ class Changed:
         self.renamed: list[Instrument] = []
         self.bbo_rows = 0
         self.oldest_due = 0
+        self.oldest_book = 0
 
 
 class FeedState:
@@ -211,8 +212,11 @@ class FeedState:
         books.session, books.ordinal = session, entry.last
         books.stale, books.arrived = entry.stale, now
         books.stamps = (entry.ts_due, entry.ts_ingest, entry.ts_book)
+        log.debug("folded", feed=key.feed, session=session, shard=key.shard, ordinal=entry.last, n=entry.n)
         if not changed.oldest_due or entry.ts_due < changed.oldest_due:
             changed.oldest_due = entry.ts_due
+        if not changed.oldest_book or entry.ts_book < changed.oldest_book:
+            changed.oldest_book = entry.ts_book
         for publisher, instrument in fresh:
             self._met(key, publisher, instrument, changed)
         if control is not None:

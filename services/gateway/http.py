@@ -49,6 +49,11 @@ class Http:
         scheme = "https" if self.settings.tls_cert_file else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
+    @property
+    def connections(self) -> int:
+        """Open connections of any kind."""
+        return len(self._server.server_state.connections) if self._server is not None else 0
+
     def _bind(self) -> socket.socket:
         settings = self.settings
         sock = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)

@@ -60,6 +60,7 @@ class Hub:
         self._m_bytes = metrics.get("mbo_gateway_sent_bytes_total")
         self._m_drain = metrics.get("mbo_gateway_drain_seconds")
         self._m_latency = metrics.get("mbo_gateway_latency_seconds")
+        self._m_book = metrics.get("mbo_gateway_book_seconds")
         self._m_clients = metrics.get("mbo_gateway_clients")
 
     # -- from the reader's thread ------------------------------------------------------------------------------------
@@ -111,6 +112,8 @@ class Hub:
         for instrument in changed.renamed:
             self._renamed(instrument)
         self._publish(dirty, now, now_ns, changed.bbo_rows > CONFLATE_BBO_ROWS)
+        if changed.oldest_book:
+            self._m_book.observe(max(0.0, (time.time_ns() - changed.oldest_book) / 1e9))
         return changed.oldest_due
 
     def _publish(self, dirty: set[Topic], now: float, now_ns: int, conflate: bool = False) -> None:

@@ -391,6 +391,8 @@ class Publisher:
         self._bytes.inc(sum(append.size_bytes for append in appends))
         for append in appends:
             self._acknowledged[append.shard] = append.ordinal
+            where = {"feed": self.feed, "session": self.session, "shard": append.shard}
+            log.debug("appended", **where, ordinal=append.ordinal, n=append.records)
             if append.control:
                 metrics.get("mbo_ingest_controls_total").labels(self.feed, append.control).inc()
 

@@ -293,6 +293,8 @@ class FeedWriter:
             assert shard.recorder is not None
             run = shard.recorder.run
             shard.reported = run
+            where = {"feed": self.feed, "session": run.session, "shard": shard.number}
+            log.debug("stored", **where, ordinal=shard.recorder.offset)
             key = self._broker.keys.shard(self.feed, shard.number, "pos")
             commands.append(
                 ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, _marker(run))

@@ -88,6 +88,15 @@ def test_every_metric_is_on_a_dashboard() -> None:
     assert not missing, f"add them to monitoring/grafana/panels.py: {missing}"
 
 
+def test_every_metric_is_counted_somewhere() -> None:
+    paths = [path for folder in ("services", "shared") for path in (ROOT / folder).rglob("*.py")]
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in paths if path != ROOT / "shared" / "metrics.py"
+    )
+    unused = [name for name in CATALOGUE if f'"{name}"' not in code]
+    assert not unused, f"nothing counts {unused}"
+
+
 def test_every_series_in_the_rule_tests_is_exported() -> None:
     for path in TESTS:
         for case in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
