@@ -628,7 +628,7 @@ class Books:
         for name, at in _STATE_WORDS:
             if at not in (lo.LEVELS, lo.LEVELS + 1, lo.EXECUTED_COUNT):
                 table[:n, at] = books[name].astype(np.int64)
-        table[:n, lo.STATE] = books["maybe_bad"] * lo.MAYBE_BAD
+        table[:n, lo.STATE] = books["maybe_bad"] * lo.MAYBE_BAD | lo.BEST | lo.BEST << 1
         table[:n, lo.STATE] |= np.where(books["flags"] & BOOK_SNAPSHOT, lo.IN_SNAPSHOT, 0)
         table[:n, lo.STATE] |= np.where(books["auction"], lo.MET | lo.MOVED, 0)
         table[:n, lo.APPLY] = table[:n, lo.INTERRUPTED] = -1

@@ -48,6 +48,7 @@ from shared.orderbook.layout import (
     BATCH,
     BBO,
     BBO_ROWS,
+    BEST,
     BOOK_FREE,
     BOOK_WORDS,
     BOOKS_USED,
@@ -396,7 +397,7 @@ def run(
             if state & FILLED:
                 meta[EVENT] += 1
                 books[U(b + EVENT_NO)] = meta[EVENT]
-            state = IN_SNAPSHOT | (state & (MET | MOVED))
+            state = IN_SNAPSHOT | (state & (MET | MOVED | BEST | BEST << 1))
             # What this batch has touched in the book is published as it stands now: at its last event end.
             for i in range(dn):
                 owner = dirty[U(i * 4 + 1)]
@@ -601,7 +602,7 @@ def run(
         while True:
             # -- remove many orders: a side, both, one level, or what the uncrossing executes
             if bulk:
-                state |= MOVED
+                state |= MOVED | BEST | BEST << 1
                 bs = side if bulk == ONE_SIDE or bulk == ONE_LEVEL else 0
                 quota = left
                 while True:
@@ -741,10 +742,12 @@ def run(
             # -- make an order smaller where it stands
             if resized:
                 lv = I(orders4[U(resized * 8 + O_LEVEL)] >> U(2))
-                if state & MET:
-                    at = b + BOUND + (I(orders4[U(resized * 8 + O_LEVEL)]) & 1)
-                    if levels[U(lv * LEVEL_WORDS)] >= books[U(at)]:
-                        state |= MOVED
+                ls = I(orders4[U(resized * 8 + O_LEVEL)]) & 1
+                key = levels[U(lv * LEVEL_WORDS)]
+                if key >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
+                    state |= BEST << ls
+                if state & MET and key >= books[U(b + BOUND + ls)]:
+                    state |= MOVED
                 levels[U(lv * LEVEL_WORDS + 1)] -= I(orders4[U(resized * 8 + O_SIZE)]) - to_size
                 orders4[U(resized * 8 + O_SIZE)] = to_size
                 if everything and levels4[U(lv * 8 + L_DIRTY)] == 0:
@@ -779,7 +782,11 @@ def run(
                         orders4[U(behind * 8 + O_PREV)] = ahead
                     else:
                         levels4[U(lv * 8 + L_TAIL)] = ahead
-                    if state & MET and levels[U(lv * LEVEL_WORDS)] >= books[U(b + BOUND + (at & 1))]:
+                    ls = at & 1
+                    key = levels[U(lv * LEVEL_WORDS)]
+                    if key >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
+                        state |= BEST << ls
+                    if state & MET and key >= books[U(b + BOUND + ls)]:
                         state |= MOVED
                     if state & FILLED:
                         fills[U(gone)] = 0
@@ -858,6 +865,8 @@ def run(
                     lv = chunks[U((base + pos - 1) * ENTRY_WORDS + 1)]
 
                 if purpose == ADD:
+                    if want >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
+                        state |= BEST << ls
                     if state & MET and want >= books[U(b + BOUND + ls)]:
                         state |= MOVED
                     purpose = NOTHING
@@ -1063,7 +1072,7 @@ def run(
                 continue
 
             # -- policy `execute`: once a record, when it ends an event that leaves the book crossed
-            if not ends or policy != EXECUTING or uncrossed:
+            if not ends or policy != EXECUTING or uncrossed or not state & (BEST | BEST << 1):
                 break
             uncrossed = True
             sb = b + SIDE
@@ -1135,7 +1144,7 @@ def run(
         if state & FILLED:
             meta[EVENT] += 1
             books[U(b + EVENT_NO)] = meta[EVENT]
-        state &= MAYBE_BAD | MET | MOVED
+        state &= MAYBE_BAD | MET | MOVED | BEST | BEST << 1
         chain = books[U(b + TRADES)]
         if chain:
             while chain:
@@ -1157,43 +1166,44 @@ def run(
             meta[TOUCHED_BOOKS] += 1
 
         sb = b + SIDE
-        bid_px, bid_sz, bid_ct = _UNDEF, 0, 0
-        ask_px, ask_sz, ask_ct = _UNDEF, 0, 0
-        top = books[U(sb + LEVELS_IN)]
-        if top:
-            at = (books[U(sb + CHUNK)] * CAP + top - 1) * 2
-            bid_px = chunks[U(at)]
-            lv = chunks[U(at + 1)]
-            bid_sz, bid_ct = levels[U(lv * LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + L_COUNT)])
-        top = books[U(sb + 4 + LEVELS_IN)]
-        if top:
-            at = (books[U(sb + 4 + CHUNK)] * CAP + top - 1) * 2
-            ask_px = ~chunks[U(at)]
-            lv = chunks[U(at + 1)]
-            ask_sz, ask_ct = levels[U(lv * LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + L_COUNT)])
-        shown = BOOK_MAYBE_BAD if state & MAYBE_BAD else 0
-        meets = bid_ct != 0 and ask_ct != 0 and bid_px >= ask_px
-        if meets:
-            shown |= BOOK_CROSSED if bid_px > ask_px else BOOK_LOCKED
+        shown = books[U(b + FLAGS)] & (BOOK_CROSSED | BOOK_LOCKED)
+        if state & MAYBE_BAD:
+            shown |= BOOK_MAYBE_BAD
+        # Only a side whose best level may have changed is looked at: most events touch neither.
+        if state & (BEST | BEST << 1):
+            changed = False
+            for which in range(2):
+                if not state & (BEST << which):
+                    continue
+                top = books[U(sb + 4 * which + LEVELS_IN)]
+                px, total, count = _UNDEF, 0, 0
+                if top:
+                    at = (books[U(sb + 4 * which + CHUNK)] * CAP + top - 1) * 2
+                    px = chunks[U(at)] ^ -which
+                    lv = chunks[U(at + 1)]
+                    total, count = levels[U(lv * LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + L_COUNT)])
+                at = b + BBO + 3 * which
+                if books[U(at)] != px or books[U(at + 1)] != total or books[U(at + 2)] != count:
+                    books[U(at)], books[U(at + 1)], books[U(at + 2)] = px, total, count
+                    changed = True
+            state &= ~(BEST | BEST << 1)
+            if changed:
+                at = b + BBO
+                bid_px, ask_px = books[U(at)], books[U(at + 3)]
+                shown &= BOOK_MAYBE_BAD
+                if books[U(at + 2)] and books[U(at + 5)] and bid_px >= ask_px:
+                    shown |= BOOK_CROSSED if bid_px > ask_px else BOOK_LOCKED
+                row = out_bbo * 9
+                out_bbo += 1
+                bbo[U(row)] = o
+                bbo[U(row + 1)] = books[U(b + TS_EVENT)]
+                bbo[U(row + 2)] = books[U(b + TS_RECV)]
+                bbo[U(row + 3)] = books[U(b + HEAD)] | shown << 48
+                bbo[U(row + 4)], bbo[U(row + 5)] = bid_px, ask_px
+                bbo[U(row + 6)], bbo[U(row + 7)] = books[U(at + 1)], books[U(at + 4)]
+                bbo[U(row + 8)] = books[U(at + 2)] | books[U(at + 5)] << 32
         books[U(b + FLAGS)] = shown
-        at = b + BBO
-        if (
-            books[U(at)] != bid_px or books[U(at + 1)] != bid_sz or books[U(at + 2)] != bid_ct
-            or books[U(at + 3)] != ask_px or books[U(at + 4)] != ask_sz or books[U(at + 5)] != ask_ct
-        ):  # fmt: skip
-            books[U(at)], books[U(at + 1)], books[U(at + 2)] = bid_px, bid_sz, bid_ct
-            books[U(at + 3)], books[U(at + 4)], books[U(at + 5)] = ask_px, ask_sz, ask_ct
-            at = out_bbo * 9
-            out_bbo += 1
-            bbo[U(at)] = o
-            bbo[U(at + 1)] = books[U(b + TS_EVENT)]
-            bbo[U(at + 2)] = books[U(b + TS_RECV)]
-            bbo[U(at + 3)] = books[U(b + HEAD)] | shown << 48
-            bbo[U(at + 4)] = bid_px
-            bbo[U(at + 5)] = ask_px
-            bbo[U(at + 6)] = bid_sz
-            bbo[U(at + 7)] = ask_sz
-            bbo[U(at + 8)] = bid_ct | ask_ct << 32
+        meets = shown & (BOOK_CROSSED | BOOK_LOCKED) != 0
 
         if depth:
             for which in range(2):

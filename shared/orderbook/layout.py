@@ -73,6 +73,7 @@ COUNTS = 48  # + anomaly code
 BOOK_WORDS = 72
 
 MAYBE_BAD, IN_SNAPSHOT, FILLED = 1, 2, 4
+BEST = 32  # << side: the best level may not be the published one any more
 MET, MOVED = 8, 16  # there is an overlay; something it depends on has changed since
 
 # --- an order: 32 bytes ----------------------------------------------------------------------------------------------
