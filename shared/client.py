@@ -22,6 +22,7 @@ from httpx_sse import SSEError, connect_sse
 
 FINAL = ("ended", "expired", "revoked", "replayed")  # a `bye` after which reconnecting has no sense
 READ_TIMEOUT_S = 45.0  # three heartbeats
+F_LAST = 128
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 10.0
 Level = tuple[str, int, int]  # price (exact decimal text), size, order count
@@ -59,6 +60,12 @@ class Book:
         return sorted(self.sides["asks"].values(), key=lambda row: Decimal(row[0]))
 
 
+def rows_after(rows: list[list[Any]], q: int) -> list[list[Any]]:
+    """Rows of an `mbo` batch that a reader at `q` does not have: those behind the last event that ended until then."""
+    ends = [index for index, row in enumerate(rows) if row[0] <= q and row[6] & F_LAST]
+    return rows[ends[-1] + 1 :] if ends else rows
+
+
 class Event(NamedTuple):
     """One event that was taken: deltas that do not follow and trades already seen are not given out."""
 
@@ -79,6 +86,8 @@ class Client:
         http: httpx.Client | None = None,
         **query: Any,
     ) -> None:
+        if query.get("encoding", "rows") != "rows":
+            raise ValueError("this client reads encoding=rows")
         self.url, self.query = url.rstrip("/") + path, {name: str(value) for name, value in query.items()}
         self.books: dict[str, Book] = {}
         self.connects = 0
@@ -128,7 +137,8 @@ class Client:
         if name == "hello":
             for view in data["views"]:
                 if view["resumed"] and view["view"] in self._positions:
-                    self._positions[view["view"]] = view["q"]
+                    mine = self._positions[view["view"]] if view["channel"] == "mbo" else 0
+                    self._positions[view["view"]] = max(mine, view["q"])
                 elif view["channel"] in ("book", "mbo"):
                     self._positions.pop(view["view"], None)
                     self.books.pop(view["view"], None)
@@ -136,12 +146,17 @@ class Client:
             self._positions[data["view"]] = data["q"]
             if data["channel"] == "book":
                 self.books[data["view"]] = Book.of(data)
-        elif name in ("delta", "mbo"):
+        elif name == "delta":
             if self._positions.get(data["view"]) != data["p"]:
                 return None
             self._positions[data["view"]] = data["q"]
-            if name == "delta":
-                self.books[data["view"]].apply(data)
+            self.books[data["view"]].apply(data)
+        elif name == "mbo":
+            mine = self._positions.get(data["view"], -1)
+            if not data["p"] <= mine < data["q"]:
+                return None
+            data["rows"] = rows_after(data["rows"], mine)
+            self._positions[data["view"]] = data["q"]
         elif name == "trade":
             place = (data["session"], data["end"], data["ordinal"])
             if place <= self._trades.get(data["view"], (0, 0, 0)):

@@ -24,7 +24,8 @@ from shared.orderbook.shard import ShardState
 from shared.units import F_LAST, UNDEF_TS
 from shared.wire.codec import InEntry, OutEntry
 
-QUANTUM_NS = 5_000_000  # shards interleave as finely as that
+QUANTUM_NS = 5_000_000  # shards interleave, and a paced replay is written, as finely as that
+ALONE_NS = 1_000_000_000  # of one shard at full speed: there is nothing to interleave with
 WRITE_BYTES = 32_768
 MAX_SLEEP_S = 0.5
 Step = tuple[int, ShardKey, InEntry]
@@ -71,6 +72,7 @@ class Player:
         for at, instruments in plans.items():
             history, info = histories[at]
             shards = sorted({i.shard for i in instruments})
+            alone = len(plans) == 1 and len(shards) == 1
             self.state.directory.feeds[info.feed] = Feed(
                 info.feed, info.dataset, info.shards, info.session, info.state, info.policy
             )
@@ -81,7 +83,7 @@ class Player:
                 shards,
                 start=job["start"],
                 end=job["end"],
-                quantum_ns=QUANTUM_NS,
+                quantum_ns=ALONE_NS if alone and not job["speed"] else QUANTUM_NS,
             )
             for shard, state in played.states.items():
                 key = ShardKey(info.feed, shard)
@@ -147,13 +149,11 @@ class Player:
         if entry.records is None or self.job["interval_ms"]:
             yield entry
             return
-        wanted = np.fromiter(self.topics.get(key, {}), np.uint32)
-        ends = (
-            np.flatnonzero(
-                np.isin(entry.records["instrument_id"], wanted) & (entry.records["flags"] & F_LAST != 0)
-            )
-            + 1
-        )
+        last = (entry.records["flags"] & F_LAST) != 0
+        wanted = list(self.topics.get(key, {}))
+        numbers = entry.records["instrument_id"]
+        mine = numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, np.array(wanted, np.uint32))
+        ends = np.flatnonzero(last & mine) + 1
         start = 0
         for stop in (*ends.tolist(), entry.n):
             if stop > start:

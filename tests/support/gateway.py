@@ -261,6 +261,7 @@ class Stream:
         OPEN.append(self)
         self.events: list[Got] = []
         self.id = ""
+        self.marks: list[tuple[int, str]] = []  # (events before it, id)
         self.status = 0
         self.ended = False
         self._socket: socket.socket | None = None
@@ -278,7 +279,9 @@ class Stream:
                 for message in source.iter_sse() if self.status == 200 else ():
                     if message.data:
                         self.events.append(Got(message.event, json.loads(message.data)))
-                    self.id = message.id or self.id
+                    if message.id and message.id != self.id:
+                        self.id = message.id
+                        self.marks.append((len(self.events), message.id))
         except httpx.HTTPError:
             pass
         finally:

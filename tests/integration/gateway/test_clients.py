@@ -1,4 +1,4 @@
-"""Real clients: the README's snippets as they stand there (curl, Node, Python), the shared client, `mbo watch`, `mbo keys`."""
+"""Real clients: the README's snippets as they stand (curl, Node, Python), the shared client, `mbo watch`, `mbo keys`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ def test_the_javascript_snippet_keeps_a_true_book(gateway: Gateway, feed: Feed, 
           const blocks = text.split('\\n\\n');
           text = blocks.pop();
           for (const block of blocks) {
-            const fields = Object.fromEntries(block.split('\\n').map((l) => [l.slice(0, l.indexOf(':')), l.slice(l.indexOf(':') + 2)]));
+            const field = (l) => [l.slice(0, l.indexOf(':')), l.slice(l.indexOf(':') + 2)];
+            const fields = Object.fromEntries(block.split('\\n').map(field));
             if (fields.data) this.listeners[fields.event]?.({ data: fields.data });
           }
         }

@@ -1,4 +1,4 @@
-"""schemathesis on the OpenAPI document: no 5xx but the documented 503, no undocumented answer; and a fuzz of the stream."""
+"""schemathesis on the OpenAPI document: no undocumented answer, no 5xx but 503; and a fuzz of the streams."""
 
 from __future__ import annotations
 

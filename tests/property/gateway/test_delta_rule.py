@@ -1,4 +1,4 @@
-"""A client that follows the README's rule has the true book: under drops, reconnects, slowness, sessions and two gateways."""
+"""Who follows the README's rule has the true book: under drops, reconnects, slowness, sessions and two gateways."""
 
 from __future__ import annotations
 

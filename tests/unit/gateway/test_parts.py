@@ -335,3 +335,16 @@ def test_published_best_prices_equal_the_view_at_every_event_end() -> None:
             [tuple(x) for x in side] for side in state.engine.view(1, 1)
         )
     assert seen_overlay
+
+
+def test_a_batch_that_overlaps_is_taken_from_the_first_row_one_does_not_have() -> None:
+    from shared.client import rows_after
+
+    def row(ordinal: int, flags: int) -> list[Any]:
+        return [ordinal, "A", "B", "1", 1, "1", flags]
+
+    batch = [row(5, 0), row(6, 128), row(3, 0), row(9, 128), row(10, 128)]  # row 3 was held back until 9
+    assert rows_after(batch, 4) == batch
+    assert rows_after(batch, 6) == batch[2:]
+    assert rows_after(batch, 8) == batch[2:]
+    assert rows_after(batch, 9) == batch[4:]

@@ -66,6 +66,7 @@ export class App extends EventTarget {
     const first = live[counts.indexOf(Math.max(...counts))] ?? instruments[0];
     this.state.set({ tabs: [], active: 0 });
     if (first) this.state.open(this.switcher.spec(first));
+    if (!this.state.get("watch").length) this.state.set({ watch: live.map((i) => this.switcher.spec(i)) });
     return Boolean(first);
   }
 
