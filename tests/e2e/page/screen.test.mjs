@@ -40,6 +40,16 @@ for (const [name, act, selector] of [["switcher", "/", "#switcher[open] li"], ["
     await page.close();
   });
 
+test("without a link the page finds something to show by itself", async () => {
+  const page = await open(stage, "", { allow: /status of 429/ });
+  await hasBook(page);
+  await badge(page, "LIVE");
+  await page.evaluate(() => window.mbostream.state.set({ side: true, sideTab: "watch" }));
+  await eventually(page, () => document.querySelectorAll(".watch-list li").length > 1 && / × /.test(document.querySelector(".watch-list .price").textContent));
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});
+
 test("an instrument is found among thousands by keyboard alone and opened", async () => {
   const page = await open(stage, `#symbols=${symbol}`);
   await hasBook(page);

@@ -33,14 +33,14 @@ const rebuilt = (page) => eventually(page, () => !window.mbostream.player.loadin
 
 const scenes = {
   async dark() {
-    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "dark", width: 1600, height: 900 });
+    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "dark", width: 1440, height: 810 });
     await hasBook(page);
     await watch(page);
     await filled(page);
     return page;
   },
   async light() {
-    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "light", width: 1600, height: 900 });
+    const page = await open(stage, `#symbols=${symbols.slice(0, 3).join(",")}`, { theme: "light", width: 1440, height: 810 });
     await hasBook(page);
     await filled(page);
     await page.evaluate(() => {
@@ -54,7 +54,7 @@ const scenes = {
     return page;
   },
   async wide() {
-    const page = await open(stage, `#symbols=${list}&layout=charts`, { theme: "dark", width: 2560, height: 1080 });
+    const page = await open(stage, `#symbols=${list}&layout=charts`, { theme: "dark", width: 2200, height: 930 });
     await hasBook(page);
     await watch(page);
     await filled(page);
@@ -74,14 +74,16 @@ const scenes = {
     return page;
   },
   async replay() {
-    const page = await open(stage, await replayHash(), { theme: "dark", width: 1600, height: 900 });
+    const page = await open(stage, await replayHash(), { theme: "dark", width: 1440, height: 810 });
     await rebuilt(page);
     await page.evaluate(() => window.mbostream.state.set({ side: false }));
+    await page.evaluate(() => window.mbostream.player.toggle());
+    await eventually(page, (from) => window.mbostream.player.ms > from + 2000, await page.evaluate(() => window.mbostream.player.ms), 60_000);
     await page.click(".day-button");
     return page;
   },
   async pipeline() {
-    const page = await open(stage, `#symbols=${list}&view=pipeline`, { theme: "dark", width: 1600, height: 900 });
+    const page = await open(stage, `#symbols=${list}&view=pipeline`, { theme: "dark", width: 1440, height: 810 });
     await page.waitForSelector(".processes li");
     await page.evaluate(() => window.mbostream.state.set({ side: false }));
     await eventually(page, () => [...window.mbostream.stage.panels[0].model.lanes.values()].some((l) => l.history.length > 25), null, 60_000);
