@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -102,6 +103,7 @@ class Engine:
             "INGEST_OPTIONS": "--instruments 32",
         }
         self._api: subprocess.Popen[bytes] | None = None
+        self._closing = threading.Event()
         if name == "podman":
             conf = folder / "containers.conf"
             conf.write_text(ENGINE_CONF, encoding="utf-8")
@@ -171,6 +173,15 @@ class Engine:
             command = ["podman", "system", "service", "--time=0", self.env["DOCKER_HOST"]]
             self._api = subprocess.Popen(command, env={**os.environ, **self.env}, stderr=subprocess.DEVNULL)
             until("podman's socket", (self.folder / "api.sock").exists, 10)
+            threading.Thread(target=self.pump_health, name="health", daemon=True).start()
+
+    def pump_health(self) -> None:
+        """podman leaves the timers of healthchecks to systemd: without it, run the broker's by hand for ever."""
+        while not self._closing.wait(2.0):
+            for container in self.run(
+                "ps", "-q", "--filter", f"name={self.project}_redis_", check=False
+            ).split():
+                self.run("healthcheck", "run", container, check=False)
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "-q", service).split()
@@ -182,6 +193,7 @@ class Engine:
         return self.run("exec", container, "python", "-c", code, check=False)
 
     def close(self) -> None:
+        self._closing.set()
         if self._api is not None:
             self._api.send_signal(signal.SIGTERM)
             self._api.wait(20)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from importlib import metadata
 
+import pytest
 from packaging.requirements import Requirement
 
 from tests.deploy.generate import SERVICES
@@ -98,3 +101,53 @@ def test_nothing_of_the_build_context_is_missing_or_too_much() -> None:
     for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, flags=re.M):
         copied |= set(line.split()[:-1])
     assert copied == allowed
+
+
+def _imports(module: str) -> set[str]:
+    """Modules imported at the top of a module of ours (not inside functions: those are for optional parts)."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    if not path.exists():
+        path = ROOT / module.replace(".", "/") / "__init__.py"
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def _is_ours(module: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    return module.partition(".")[0] in ("services", "shared") and (
+        path.is_dir() or path.with_suffix(".py").exists()
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_everything_a_service_imports_is_installed_in_its_image(service: str) -> None:
+    wanted, seen, outside = [f"services.{service}.__main__"], set[str](), set[str]()
+    while wanted:
+        module = wanted.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for name in _imports(module):
+            if _is_ours(name):
+                wanted.append(name)
+            elif name.partition(".")[0] not in ("services", "shared"):
+                outside.add(name.partition(".")[0])
+    extras = PYPROJECT["optional-dependencies"]
+    texts = [
+        *PYPROJECT["dependencies"],
+        *extras[service],
+        *(extras["parquet"] if service == "gateway" else ()),
+    ]
+    installed = {re.sub(r"[-_.]+", "-", Requirement(text).name).lower() for text in texts}
+    owners = metadata.packages_distributions()
+    for name in sorted(outside - sys.stdlib_module_names):
+        dists = {re.sub(r"[-_.]+", "-", dist).lower() for dist in owners.get(name, [name])}
+        assert dists & installed, (
+            f"{name} is imported but not in pyproject's dependencies or extra {service!r}"
+        )
