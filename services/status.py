@@ -75,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(now))
         return 0
     for feed in now["feeds"]:
+        owner = feed["owner"] or "-"
         print(
-            f"{feed['feed']}  session {feed['session']} {feed['state']}  policy {feed['policy']}  owner {feed['owner'] or '-'}"
+            f"{feed['feed']}  session {feed['session']} {feed['state']}  policy {feed['policy']}  owner {owner}"
         )
         print("  " + "".join(f"{name:>{width}}" for name, width in COLUMNS))
         for row in feed["shards"]:

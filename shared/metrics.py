@@ -192,15 +192,27 @@ GATEWAY: tuple[Metric, ...] = (
 PERSIST: tuple[Metric, ...] = (
     Metric("mbo_persist_records_total", "counter", "Records committed to the store", ("feed",)),
     Metric("mbo_persist_commits_total", "counter", "Transactions committed", ("feed",)),
-    Metric("mbo_persist_commit_seconds", "histogram", "A transaction from its begin to the disk's word", ("feed",)),
-    Metric("mbo_persist_apply_seconds_total", "counter", "Time spent reading, deriving and applying", ("feed",)),
+    Metric(
+        "mbo_persist_commit_seconds",
+        "histogram",
+        "A transaction from its begin to the disk's word",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_persist_apply_seconds_total", "counter", "Time spent reading, deriving and applying", ("feed",)
+    ),
     Metric("mbo_persist_lag_seconds", "gauge", "Age of the oldest record not yet committed", ("feed",)),
     Metric("mbo_persist_store_bytes", "gauge", "Size of the store file", ("feed",)),
     Metric("mbo_persist_wal_bytes", "gauge", "Size of the write-ahead log", ("feed",)),
     Metric("mbo_persist_disk_free_bytes", "gauge", "Free bytes of the store's file system", ()),
     Metric("mbo_persist_gaps_total", "counter", "Gaps recorded because nothing could fill them", ("feed",)),
     Metric("mbo_persist_removed_records_total", "counter", "Records removed by retention", ("feed",)),
-    Metric("mbo_persist_store_failed", "gauge", "1 while a feed cannot be stored (disk full, file damaged)", ("feed", "why")),
+    Metric(
+        "mbo_persist_store_failed",
+        "gauge",
+        "1 while a feed cannot be stored (disk full, file damaged)",
+        ("feed", "why"),
+    ),
 )
 
 METRICS: tuple[Metric, ...] = (*COMMON, *INGEST, *BOOK, *GATEWAY, *PERSIST)

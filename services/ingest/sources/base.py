@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from shared.records import Rows
 
 
-class EndOfSource(Exception):  # noqa: N818 - a signal, not an error
+class EndOfSource(Exception):
     """The source has ended: no item will ever follow."""
 
 
@@ -28,7 +28,9 @@ class Chunk(NamedTuple):
 class Source(Protocol):
     dataset: str  # DBN dataset code; the default name of the feed
     identity: str  # hex: dataset + metadata + hash of the first 1,000 records, not path or size
-    spec: Mapping[str, Any]  # JSON-able: what the session's `begin` says of its source (kind, names, seed, start …)
+    spec: Mapping[
+        str, Any
+    ]  # JSON-able: what the session's `begin` says of its source (kind, names, seed, start …)
     total: int | None  # items in all, where known (progress bar)
     is_live: bool  # True: it cannot be held back, reading it late loses records at the source
 

@@ -21,7 +21,9 @@ from shared.records import Rows
 from shared.units import F_LAST, F_SNAPSHOT, SIDE_ASK, SIDE_BID
 from tests.support.dbn_files import drain
 
-SPEC = MarketSpec(seed=3, instruments=9, messages=30_000, rate=6000, day_s=1.2, preopen_s=0.15, overnight=True)
+SPEC = MarketSpec(
+    seed=3, instruments=9, messages=30_000, rate=6000, day_s=1.2, preopen_s=0.15, overnight=True
+)
 
 
 def run(spec: MarketSpec, chunk: int = 65_536) -> tuple[Simulation, Rows, list[dict[str, Any]]]:
