@@ -2,12 +2,22 @@
 
 import sys
 
-from services.persist import service
+from services.persist.settings import PersistSettings
+from shared.check import check_only
 from shared.runner import guarded
 
 
+def run() -> int:
+    status = check_only(PersistSettings, "mbo persist")
+    if status is not None:
+        return status
+    from services.persist import service
+
+    return service.main()
+
+
 def main() -> int:
-    return guarded(service.main)
+    return guarded(run)
 
 
 if __name__ == "__main__":
