@@ -54,7 +54,7 @@ class Cadence:
     """How often something is made."""
 
     block_rows: int = BLOCK_ROWS
-    image_records: int = 500_000
+    image_records: int = 250_000
     image_ns: int = 600_000_000_000  # of market time
 
 
