@@ -1,4 +1,4 @@
-"""Real clients: the README's snippets as they stand (curl, Node, Python), the shared client, `mbo watch`, `mbo keys`."""
+"""Real clients: the README's snippets as they stand (curl, Node, Python), the client, `mbo watch`, `mbo keys`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_client_keeps_a_true_book_over_a_restarted_gateway_and_misses_no_tra
         eventually(lambda: got.trades == [1, 2, 3], timeout_s=40)
         trade(feed, 4)
         eventually(lambda: got.trades == [1, 2, 3, 4])
-        assert got.client.connects == 2
+        assert got.client.connects >= 2
         assert got.sides() == book_sides(again.json("/v1/book/ONE?depth=all"))
         feed.end()
         assert again.service.drained()[0] == 200

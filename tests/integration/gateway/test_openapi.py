@@ -49,7 +49,7 @@ CHECKS = [
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_documented(gateway: Gateway, case: schemathesis.Case) -> None:
-    answer = case.call(base_url=gateway.url)
+    answer = case.call(base_url=gateway.url, timeout=60)  # the recall process may have to start
     assert answer.status_code < 500 or answer.status_code == 503
     case.validate_response(answer, checks=CHECKS)
 
