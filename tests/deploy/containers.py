@@ -13,6 +13,7 @@ it, and a client must never get a delta that does not follow what it has.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -146,11 +147,16 @@ class Engine:
     def build_images(self) -> None:
         file = self.context / "Dockerfile"
         if self.name == "podman":
-            # buildah 1.28 mounts an empty stage when the stage came from its cache: name an image instead.
-            self.build(file, "localhost/mbo-wheels", "wheels", self.context)
+            # buildah 1.28 mounts an empty stage when the stage came from its cache, and its cache does not look at what
+            # is mounted: name an image instead, by its content.
+            inputs = [
+                (self.context / name).read_bytes() for name in ("requirements.runtime.lock", "pyproject.toml")
+            ]
+            wheels = f"localhost/mbo-wheels:{hashlib.sha256(b''.join(inputs)).hexdigest()[:12]}"
+            self.build(file, wheels, "wheels", self.context)
             file = self.folder / "Dockerfile"
             text = (self.context / "Dockerfile").read_text(encoding="utf-8")
-            file.write_text(text.replace("from=wheels,", "from=localhost/mbo-wheels,"), encoding="utf-8")
+            file.write_text(text.replace("from=wheels,", f"from={wheels},"), encoding="utf-8")
         for service in SERVICES:
             start = time.monotonic()
             self.build(file, f"mbostream-{service}:dev", service, self.context)
@@ -403,6 +409,7 @@ def main() -> int:
     parser.add_argument("--skip-build", action="store_true", help="take the images of the last run")
     parser.add_argument("--only", choices=("compose", "kube"), help="one part of it")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # take everything down
     with tempfile.TemporaryDirectory(prefix="mbo-containers-") as name:
         engine = Engine(args.engine, Path(name), args.stand_ins)
         engine.snapshot()
