@@ -46,8 +46,7 @@ class Stream(asyncio.Protocol):
         self._in_body = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport: Any = transport  # uvloop's are no asyncio.Transport
         self.transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
