@@ -1028,7 +1028,8 @@ def run(
                         mate = place - 1 if place else 0
                         into, source = I(dirs[U(directory + mate)]), I(dirs[U(directory + mate + 1)])
                         na, nz = I(chunk_n[U(into)]), I(chunk_n[U(source)])
-                        if na + nz <= CAP // 2:
+                        # An empty chunk must not stay: at the top it would look like an empty side.
+                        if na + nz <= CAP // 2 or na == 0 or nz == 0:
                             a, c = (into * CAP + na) * 2, source * (CAP * 2)
                             for j in range(nz * 2):
                                 chunks[U(a + j)] = chunks[U(c + j)]
