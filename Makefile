@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: help install lock format check test test-all chaos mutants bench demo browser screenshots containers clean
+.PHONY: help install lock format check test test-all test-page chaos mutants bench demo browser screenshots containers clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,27 @@ chaos: install ## random faults on a running pipeline for MINUTES (default 1), t
 
 mutants: install ## break the kernel on purpose: tests must notice
 	$(PY) -m tests.property.mutation_check
+
+browser: install ## what the page's tests need: chromium, node and their packages
+	command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium
+	cd tests/e2e/page && npm ci --silent --no-audit --no-fund
+
+test-page: browser ## the page: unit tests in node, end to end in Chromium
+	node --test tests/unit/page
+	$(PY) -m pytest -q -m browser tests/e2e/page
+
+screenshots: browser ## take the README's pictures anew (BASE_URL for a running pipeline)
+	cd tests/e2e/page && npm run --silent screenshots
+
+containers: install ## build the images and run compose and Kubernetes files on podman
+	$(PY) -m tests.deploy.containers
+
+bench: install ## every benchmark; RESULTS.md says how to read them
+	.venv/bin/mbo bench engine
+	.venv/bin/mbo bench pipeline --runs 5
+	.venv/bin/mbo bench pipeline --runs 5 --rate 500000
+	.venv/bin/mbo bench pipeline --runs 3 --rate 10000
+	.venv/bin/mbo bench sse
 
 demo: install ## the whole pipeline with a simulated market, page on http://127.0.0.1:8080
 	.venv/bin/mbo demo

@@ -19,6 +19,7 @@ from services.ingest.simulator.simulation import Simulation
 from services.persist import derive
 from services.simulate import metadata
 from shared.blocks import Block, Encoder
+from shared.blocks_kernel import MBO_SIGNED
 from shared.dbn import Reader, Writer
 from shared.orderbook.engine import POLICIES
 from shared.orderbook.levels import LevelBooks
@@ -60,7 +61,7 @@ def _follow(parts: list[Rows]) -> None:
             levels.fold(batch.levels)
             tally.add(entry.records)
             run = derive.span(entry.records, 0).recv_run
-            derive.running_prefix(entry.records, 0, run)
+            derive.running_prefix(entry.records.view(MBO_SIGNED), 0, run)
             if index:
                 continue
             ordinals = np.arange(entry.first, entry.last + 1, dtype=np.uint64)
