@@ -287,7 +287,7 @@ class Books:
             self._orders = _grown(self._orders, 2 * len(self._orders))
             self._fills = _grown(self._fills, 2 * len(self._fills))
         if len(self._table) // (2 * lo.HASH_WORDS) - meta[lo.HASHED] < len(self._table) // (
-            16 * lo.HASH_WORDS
+            64 * lo.HASH_WORDS
         ):
             table = _zeros(2 * len(self._table))
             walk.rehash(meta, self._table, table)

@@ -128,6 +128,7 @@ from shared.orderbook.layout import (
     SEED2,
     SIDE,
     SLOT,
+    SOON,
     STATE,
     TOUCHED,
     TOUCHED_BOOKS,
@@ -202,7 +203,12 @@ def scan(words: Any, first: Any, start: Any, slots: Any, meta: Any, books: Any, 
     mask, room = index.shape[0] - 1, books.shape[0] // BOOK_WORDS
     seed, seed2 = U(meta[SEED]), U(meta[SEED2])
     last_key, slot = I(-1), 0
+    many, books_at = meta[BOOKS_USED] > MANY_BOOKS, I(books.ctypes.data)
     for i in range(start, n):
+        if many and i + 8 < n:
+            key = I(words[U((i + 8) * RECORD_WORDS)] >> U(16))
+            found = I(index[U(I(fold(U(key) ^ seed, seed2)) & mask)])
+            prefetch(books_at + (found - 1) * (BOOK_WORDS * 8))
         key = I(words[U(i * RECORD_WORDS)] >> U(16))
         if key != last_key:
             h = I(fold(U(key) ^ seed, seed2)) & mask
@@ -344,6 +350,25 @@ def run(
             top = books[U(ahead + CHUNK)] * CAP + books[U(ahead + LEVELS_IN)]
             prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 16)
             prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 80)
+            prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 144)
+            # The level an A joins, then the order it will stand behind.
+            q = (k + 4) * RECORD_WORDS
+            which = 1 if (words[U(q + 4)] >> U(56)) == U(SIDE_ASK) else 0
+            ahead = I(slots[U(k + 4)] & U(SLOT)) * BOOK_WORDS + SIDE + 4 * which
+            at = books[U(ahead + CHUNK)] * CAP
+            top = books[U(ahead + LEVELS_IN)]
+            key, lv = I(words[U(q + 3)]) ^ -which, 0
+            if top:
+                prefetch(levels_at + chunks[U((at + top - 1) * ENTRY_WORDS + 1)] * (LEVEL_WORDS * 8))
+            for j in range(at + top - 1, at + max(0, top - 12) - 1, -1):
+                if chunks[U(j * ENTRY_WORDS)] <= key:
+                    if chunks[U(j * ENTRY_WORDS)] == key:
+                        lv = chunks[U(j * ENTRY_WORDS + 1)]
+                        prefetch(levels_at + lv * (LEVEL_WORDS * 8))
+                    break
+            meta[U(SOON + (k + 4 & 7))] = lv
+            lv = meta[U(SOON + (k + 2 & 7))]
+            prefetch(orders_at + I(levels4[U(lv * 8 + L_TAIL)]) * (ORDER_WORDS * 8))
         if deep and k + 12 < n:
             q = (k + 12) * RECORD_WORDS
             x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 12)] & U(SLOT)) * _MIX)
@@ -1028,8 +1053,9 @@ def run(
                         mate = place - 1 if place else 0
                         into, source = I(dirs[U(directory + mate)]), I(dirs[U(directory + mate + 1)])
                         na, nz = I(chunk_n[U(into)]), I(chunk_n[U(source)])
-                        # An empty chunk must not stay: at the top it would look like an empty side.
-                        if na + nz <= CAP // 2 or na == 0 or nz == 0:
+                        if (
+                            na + nz <= CAP // 2 or na == 0 or nz == 0
+                        ):  # an empty chunk must not stay: see bulk
                             a, c = (into * CAP + na) * 2, source * (CAP * 2)
                             for j in range(nz * 2):
                                 chunks[U(a + j)] = chunks[U(c + j)]

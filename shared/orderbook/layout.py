@@ -34,6 +34,7 @@ POSITION, REASON = 29, 30  # where `run` stopped, and why
 EARLY = 32  # entries of the dirty list that have become rows because a snapshot began
 PENDING = 31  # what is left in the dirty list after a flush: levels of books inside a snapshot
 DIR_FREE = 40  # + class: offset + 1 of the first free block
+SOON = 80  # + record & 7: the level an A a few records on will join
 META_WORDS = 96
 
 # Why `run` stopped before the end.
