@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -46,7 +46,7 @@ class Stream(asyncio.Protocol):
         self._in_body = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport  # uvloop's are no asyncio.Transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
         self.transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+import numpy as np
+
 from services.gateway import close_codes
 from services.gateway.app import App
 from services.gateway.auth import Access
@@ -17,6 +19,7 @@ from services.gateway.http import Http
 from services.gateway.hub import Hub
 from services.gateway.keyring import Keyring
 from services.gateway.limits import Limits
+from services.gateway.loading import engine_kind
 from services.gateway.pipeline import Pipeline
 from services.gateway.reader import Reader
 from services.gateway.recall import Recaller
@@ -26,6 +29,10 @@ from services.gateway.sse import StreamEndpoint
 from shared import logs, metrics, runner, settings
 from shared.broker import Broker
 from shared.errors import MboError
+from shared.orderbook.levels import LevelBooks
+from shared.orderbook.shard import ShardState
+from shared.records import MBO
+from shared.units import F_LAST
 
 log = logs.get("gateway")
 
@@ -80,6 +87,7 @@ class GatewayService:
             sys.setswitchinterval(SWITCH_S)
             self.keyring.refresh()
             self.access.check_start()
+            warm()
             self.http.start()
             self._started = True
             log.info("serving", address=self.http.address)
@@ -166,6 +174,14 @@ class GatewayService:
         self.http.submit(self.hub.goodbye(close_codes.ENDED if ended else close_codes.DRAIN, 0.0), 10.0)
         self._ended = True
         return (200 if ended else 503), {"ended": ended, "clients": clients}
+
+
+def warm() -> None:
+    """Compile or load the kernels now: the first record of a session must not stall live streams for seconds."""
+    state = ShardState(kind=engine_kind())
+    record = np.zeros(1, MBO)
+    record["action"], record["side"], record["flags"], record["size"] = ord("A"), ord("B"), F_LAST, 1
+    LevelBooks().fold(state.engine.apply(record, 1, effects=True).levels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
