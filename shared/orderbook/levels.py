@@ -52,6 +52,7 @@ def _fold(rows: Any, first: Any, meta: Any, index: Any, books: Any, pool: Any) -
             slot = np.int64(index[U(h)])
             if slot < 0:
                 if count == 0 and size == 0:
+                    last_key = np.int64(-1)
                     continue
                 slot = np.int64(meta[0])
                 if (slot + 1) * _BOOK > books.shape[0]:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.orderbook.engine import Batch, Policy, make_engine
-from shared.records import BOOK_SNAPSHOT
+from shared.records import BOOK_SNAPSHOT, MBO
+from shared.units import F_LAST, F_TOB
 from tests.support.orderbook import Pair, fold, hostile_record, plausible, records_of
 
 EXAMPLES = int(os.environ.get("MBO_PROPERTY_EXAMPLES", "300"))
@@ -129,3 +130,32 @@ def test_a_book_is_the_same_alone_and_among_others(drawn: list[Any]) -> None:
         assert alone.order_rows(*key).tobytes() == together.order_rows(*key).tobytes()
         assert alone.anomalies(*key) == together.anomalies(*key)
         assert alone.view(*key) == together.view(*key)
+
+
+# Runs of levels: (what, first price, how many, step between prices).
+runs = st.tuples(
+    st.sampled_from("AAACCMRT"), st.integers(0, 400), st.integers(1, 250), st.sampled_from([-3, -1, 1, 2])
+)
+
+
+@settings(profile, max_examples=max(30, EXAMPLES // 10))
+@given(policy=policies, drawn=st.lists(runs, min_size=1, max_size=12), crossed=st.booleans())
+def test_they_agree_on_sides_of_many_chunks(policy: Policy, drawn: list[Any], crossed: bool) -> None:
+    """One order a level, named by its price: runs of levels come and go, so that chunks split, empty and join."""
+    pair, ordinal = Pair(policy), 1
+    for what, first, count, step in drawn:
+        prices = first + step * np.arange(1 if what in "RT" else count)
+        records = np.zeros(len(prices), MBO)
+        records["publisher_id"], records["instrument_id"], records["flags"] = 1, 7, F_LAST
+        records["action"], records["side"], records["size"] = ord("A" if what == "T" else what), ord("B"), 1
+        records["price"], records["order_id"] = prices, prices + 10_000
+        if what == "M":
+            records["price"] += 150
+        if what == "T":
+            records["flags"] |= F_TOB
+        if crossed and first % 3 == 0:
+            records["side"] = ord("A")
+            records["order_id"] += 50_000
+        pair.apply(records, ordinal, effects=False)
+        ordinal += len(records)
+    pair.same_views(order_ids=(10_000, 10_100))
