@@ -36,7 +36,7 @@ def test_a_feed_ends_with_everything_sent(
 
 
 def test_a_replay_waits_for_its_slowest_reader(broker_url: str, prefix: str, broker: Broker) -> None:
-    sent = random_rows(20_000)
+    sent = random_rows(60_000)
     settings = IngestSettings(
         broker=broker_url,
         prefix=prefix,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,15 @@ def test_the_cost_is_said_before_anything_is_downloaded(
         make_historical(options(server, tmp_path, yes=False))
     assert server.count("get_range") == 0
     assert "3 of 3 days to download, 0.001 GB, $12.50" in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def _files_the_client_leaves_open() -> Iterator[None]:
+    """databento's client does not close the file of a download that breaks; say so here, not in some later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_a_broken_download_is_tried_again(server: FakeHistorical, tmp_path: Path, rows: Rows) -> None:
