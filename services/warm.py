@@ -59,12 +59,17 @@ def _follow(parts: list[Rows]) -> None:
             assert entry.records is not None
             batch = state.apply(entry, effects=index % 2 == 1)
             levels.fold(batch.levels)
-            tally.add(entry.records)
-            run = derive.span(entry.records, 0).recv_run
-            derive.running_prefix(entry.records.view(MBO_SIGNED), 0, run)
+            for records in (
+                entry.records,
+                entry.records.copy(),
+            ):  # one entry is read-only, several joined are not
+                tally.add(records)
+                run = derive.span(records, 0).recv_run
+                derive.running_prefix(records.view(MBO_SIGNED), 0, run)
             if index:
                 continue
             ordinals = np.arange(entry.first, entry.last + 1, dtype=np.uint64)
+            encoder.mbo(entry.records.copy(), ordinals)
             whole = Block(encoder.mbo(entry.records, ordinals))
             whole.mbo()
             whole.mbo(int(entry.records["instrument_id"][0]))
