@@ -654,7 +654,8 @@ class ReferenceBooks:
                             book.orders[order_id] = order
             book.executed = set(islice(executed, int(row["executed"])))
             for price, side in islice(pending, int(row["pending"])):
-                self._touch(book, side, price)
+                if outputs == "all":
+                    self._dirty[book, side, price] = 0
         for fields, ordinal in zip(state.carry.tolist(), state.carry_ordinals.tolist(), strict=True):
             record = Record._make((*fields, ordinal))
             self._books[record.publisher_id, record.instrument_id].held.append(record)
