@@ -52,16 +52,16 @@ class Drain:
         found = []
         for name in sorted(self.broker.call("SMEMBERS", self.broker.keys.feeds)):
             feed = name.decode()
-            shards = int(self.broker.hash(self.broker.keys.feed(feed, "meta"))["shards"])
+            shards = int(self.broker.hash(self.broker.keys.feed(feed, "meta")).get("shards", 0))
             found += [(feed, shard) for shard in range(shards)]
         return found
 
     def _stages_done(self) -> bool:
         keys = self.broker.keys
         shards = self._shards()
-        if not shards:
-            return False
         feeds = {feed for feed, _ in shards}
+        if not feeds or len(feeds) < self.broker.call("SCARD", keys.feeds):
+            return False
         if any(self.broker.call("HGET", keys.feed(feed, "meta"), "state") != b"ended" for feed in feeds):
             return False
         tails = self.broker.last_ids([keys.shard(feed, shard, "in") for feed, shard in shards])
