@@ -23,7 +23,7 @@ from shared.dbn import Reader
 from shared.errors import UsageError
 from shared.orderbook.engine import Outputs, make_engine
 from shared.records import BBO, MBO, Rows
-from shared.units import ACTION_CLEAR, F_LAST, SIDE_NONE, UNDEF_PX
+from shared.units import ACTION_CLEAR, F_LAST, RTYPE_MBO, SIDE_NONE, UNDEF_PX
 
 PASSES = 50  # of the file, each behind an R
 BATCH = 10_000  # records
@@ -110,6 +110,7 @@ def _file(path: str, passes: int) -> Data:
     clear = np.zeros(len(books), MBO)
     for name in ("publisher_id", "instrument_id"):
         clear[name] = books[name]
+    clear["length"], clear["rtype"] = MBO.itemsize // 4, RTYPE_MBO
     clear["action"], clear["side"], clear["flags"], clear["price"] = ACTION_CLEAR, SIDE_NONE, F_LAST, UNDEF_PX
     return Data(f"{Path(path).name} x{passes}", np.tile(np.concatenate((clear, records)), passes))
 

@@ -7,7 +7,7 @@ F_LAST. Nothing inside an event leaves the engine: records of an event still ope
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from shared.records import AUCTION, BBO, LEVEL, TOUCHED, TRADE, Rows, empty
@@ -138,8 +138,11 @@ class Engine(Protocol):
     def image(self) -> bytes:
         """The canonical image: equal states give equal bytes, whatever the engine and its history."""
 
-    def freeze(self) -> Frozen:
-        """A copy of the canonical state, which `shared.orderbook.image.encode` can turn to bytes in another thread."""
+    def freeze(self) -> Callable[[], bytes]:
+        """A quick copy of the state; the returned function makes its image and may run in another thread."""
+
+    def state(self) -> Frozen:
+        """The canonical state as columns."""
 
     def state_hash(self) -> str:
         """Hex hash of the canonical state: THE equality of every test."""

@@ -595,12 +595,15 @@ class ReferenceBooks:
     # --- images --------------------------------------------------------------------------------------------------
 
     def image(self) -> bytes:
-        return images.encode(self.freeze())
+        return images.encode(self.state())
 
     def state_hash(self) -> str:
         return images.state_hash(self.image())
 
-    def freeze(self) -> images.Frozen:
+    def freeze(self) -> Callable[[], bytes]:
+        return self.state()
+
+    def state(self) -> images.Frozen:
         books = self._sorted()
         queues = [(price, queue) for book in books for side in SIDES for price, queue in book.queues(side)]
         held = sorted((record for book in books for record in book.held), key=lambda record: record.ordinal)

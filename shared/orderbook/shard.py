@@ -10,7 +10,6 @@ import msgpack
 
 from shared.errors import ImageError
 from shared.orderbook.engine import NOTHING, Batch, Engine, Policy, make_engine, restore_engine
-from shared.orderbook.image import encode as encode_engine
 from shared.wire.codec import InEntry
 
 MAGIC = b"MBOS"
@@ -75,7 +74,7 @@ class ShardState:
     def freeze(self) -> Callable[[], bytes]:
         """A quick copy of the state; the returned function encodes it and may run in another thread."""
         header, frozen = self.header(), self.engine.freeze()
-        return lambda: encode(header, encode_engine(frozen))
+        return lambda: encode(header, frozen())
 
     def header(self) -> dict[str, Any]:
         return {

@@ -110,7 +110,7 @@ def test_sizes_are_checked_before_anything_is_allocated() -> None:
 
 @pytest.mark.parametrize("table", ["levels", "books"])
 def test_tables_that_do_not_fit_each_other_are_refused_in_spite_of_a_good_checksum(table: str) -> None:
-    frozen = golden_state("numba").freeze()
+    frozen = golden_state("numba").state()
     if table == "levels":
         frozen.levels["orders"][0] += 1
         frozen.levels["orders"][1] -= 1
@@ -120,7 +120,7 @@ def test_tables_that_do_not_fit_each_other_are_refused_in_spite_of_a_good_checks
 
 
 def test_the_same_order_twice_in_an_image_is_refused() -> None:
-    frozen = golden_state("numba").freeze()
+    frozen = golden_state("numba").state()
     plain = np.flatnonzero(frozen.orders["aggregate"] == 0)
     frozen.orders["order_id"][plain[1]] = frozen.orders["order_id"][plain[0]]
     with pytest.raises(ImageError, match="cannot be"):
