@@ -19,6 +19,9 @@ $(STAMP): requirements.lock pyproject.toml
 lock: ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile -q --generate-hashes --python-version 3.11 --universal --no-emit-index-url \
 	  --no-emit-find-links --extra all --extra dev pyproject.toml -o requirements.lock
+	echo "hatchling>=1.27" | .venv/bin/uv pip compile -q --generate-hashes --python-version 3.11 --universal \
+	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.lock --extra ingest --extra gateway \
+	  --extra persist --extra parquet pyproject.toml - -o requirements.runtime.lock
 
 format: install ## format the code
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
@@ -53,8 +56,8 @@ test-page: browser ## the page: unit tests in node, end to end in Chromium
 screenshots: browser ## take the README's pictures anew (BASE_URL for a running pipeline)
 	cd tests/e2e/page && npm run --silent screenshots
 
-containers: install ## build the images and run compose and Kubernetes files on podman
-	$(PY) -m tests.deploy.containers
+containers: install ## build the images, run compose and Kubernetes files on podman (CONTAINERS=--stand-ins: no registry)
+	$(PY) -m tests.deploy.containers $(CONTAINERS)
 
 bench: install ## every benchmark; RESULTS.md says how to read them
 	.venv/bin/mbo bench engine

@@ -25,7 +25,7 @@ NS = 1_000_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("symbol", help="raw symbol, DATASET:SYMBOL or instrument id")
     parser.add_argument(
-        "--data", default=os.environ.get("MBO_DATA", "data"), help="data directory [MBO_DATA]"
+        "--data", default=os.environ.get("MBO_DATA", "mbo-data"), help="data directory [MBO_DATA]"
     )
     parser.add_argument("--feed", help="feed, if the symbol is recorded in several")
     parser.add_argument("--schema", default="mbo", choices=sorted(SCHEMAS))

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "query", nargs="?", help="one statement; none: read statements from the terminal or stdin"
     )
     parser.add_argument(
-        "--data", default=os.environ.get("MBO_DATA", "data"), help="data directory [MBO_DATA]"
+        "--data", default=os.environ.get("MBO_DATA", "mbo-data"), help="data directory [MBO_DATA]"
     )
     parser.add_argument("--feed", help="feed, if several are recorded")
     parser.add_argument("--format", default="table", choices=("table", "csv", "json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ SAMPLE_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--broker", default="", help="URL; default: the embedded broker of --data")
+    parser.add_argument(
+        "--broker", default=os.environ.get("MBO_BROKER", ""), help="URL [MBO_BROKER; default: of --data]"
+    )
     parser.add_argument("--prefix", default="", help="key prefix")
     parser.add_argument(
         "--data", type=Path, default=Path("mbo-data"), help="data folder of a running `mbo up` or demo"

@@ -56,7 +56,7 @@ class Reader:
         self.orders: dict[ShardKey, tuple[int, int]] = {}
         self.lag: dict[ShardKey, int] = {}
         self.measures = 0  # how often `lag` was measured
-        self._wanted_shard = shard_filter(settings.shards)
+        self._wanted_shard = shard_filter(settings.only_shards)
         self._reloads: dict[ShardKey, int] = {}
         self._lost: dict[ShardKey, float] = {}
         self._sizes: dict[str, int] = {}

@@ -14,7 +14,7 @@ class GatewaySettings(ServiceSettings):
     )
     port: int = option(8080, "port of SSE, REST and the page; 0 takes a free one and prints it")
     feeds: tuple[str, ...] = option((), "feeds to serve; none: all of the broker")
-    shards: str = option("", "only these shards of each feed, as 0-3,7; empty: all")
+    only_shards: str = option("", "only these shards of each feed, as 0-3,7; empty: all")
     insecure: bool = option(False, "serve without authentication on an address that is not loopback")
     auth: str = option(
         "auto",

@@ -11,7 +11,7 @@ from shared.settings import ServiceSettings, option
 class PersistSettings(ServiceSettings):
     """What the persister and its reader process take."""
 
-    data: str = option("data", "data directory: files are DATA/store/<feed>.sqlite")
+    data: str = option("mbo-data", "data directory: files are DATA/store/<feed>.sqlite")
     feeds: tuple[str, ...] = option((), "feeds to record; none named: every feed of the broker")
     commit_ms: int = option(500, "longest time a record waits for its commit")
     commit_records: int = option(200_000, "records read before a commit is made at once")
