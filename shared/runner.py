@@ -207,7 +207,8 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
     health = Health(service.role)
     health.facts = service.facts
     admin = AdminServer(settings.admin_host, settings.admin_port, health)
-    admin.routes.update(getattr(service, "admin_routes", {}))  # POST actions of its own, such as the gateway's /drain
+    # POST actions of its own, such as the gateway's /drain.
+    admin.routes.update(getattr(service, "admin_routes", {}))
     registration = Registration(settings, service.role, admin.address, service.facts)
     log.info("started", pid=os.getpid(), admin=admin.address)
     backoff = BACKOFF_FIRST_S
