@@ -66,7 +66,6 @@ class Books:
         self.outputs = outputs
         self._mode = _MODES[policy] | (kernel.EVERYTHING if outputs == "all" else 0)
         self._touched_slots: Array = np.empty(0, np.uint32)
-        self._tops: Array = _NO_ORDINALS
         self._reset()
 
     def _reset(self) -> None:
@@ -165,25 +164,6 @@ class Books:
             np.minimum(applied, ordinal, out=applied)
         return self._flush(made, False)
 
-    def tops(self, records: Rows, first: int, depth: int) -> Array:
-        """Apply records with each made to end its event; the best levels after each, shape (records, depth, 6).
-
-        A level, raw: bid price, ask price, bid size, ask size, bid count, ask count; UNDEF_PX, 0, 0 if there is none.
-        """
-        marked = records.copy()
-        marked["flags"] |= units.F_LAST
-        words, n = marked.view(np.uint64), len(records)
-        out = np.empty((n, depth, 6), np.int64)
-        self._meta[lo.BATCH] += 1
-        made = _Made()
-        for at in range(0, n, PIECE):
-            self._tops = out[at : at + PIECE].reshape(-1)
-            self._run(words[at * 7 : (at + PIECE) * 7], first + at, made, depth=depth)
-        self._tops = _NO_ORDINALS
-        self._ordinal = first + n - 1 if n else self._ordinal
-        self._flush(made, False)
-        return out
-
     def _run(
         self,
         words: Array,
@@ -192,7 +172,6 @@ class Books:
         *,
         effects: bool = False,
         synthetic: int = 0,
-        depth: int = 0,
     ) -> None:
         n, meta = len(words) // 7, self._meta
         if n > self._room:
@@ -217,13 +196,13 @@ class Books:
                 self._size_outputs(n)
         if effects and len(self._effects) < n * 4:
             self._effects = np.empty(self._room * 4, np.int64)
-        mode = self._mode | (kernel.WITH_EFFECTS if effects else 0) | depth << 8
+        mode = self._mode | (kernel.WITH_EFFECTS if effects else 0)
         while True:
             kernel.run(
                 words, carried, first, synthetic, mode, slots, self._held, meta, self._books, self._table,
                 self._orders, self._orders.view(np.uint32), self._levels, self._levels.view(np.uint32), self._chunks,
                 self._chunk_n, self._dirs, self._fills, self._dirty, self._graves, self._touched_slots,
-                self._bbo, self._trades, self._auctions, self._effects, self._tops,
+                self._bbo, self._trades, self._auctions, self._effects,
             )  # fmt: skip
             if meta[lo.POSITION] == n:
                 break

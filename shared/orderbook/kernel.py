@@ -274,7 +274,7 @@ def scan(words: Any, first: Any, start: Any, slots: Any, meta: Any, books: Any, 
 @nb.njit(
     nb.void(
         _RO, _I8, nb.int64, nb.int64, nb.int64, _U4, _U4, _I8, _I8, _I8, _I8, _U4, _I8, _U4, _I8, _U4, _U4, _I8, _I8,
-        _I4, _U4, _I8, _I8, _I8, _I8, _I8,
+        _I4, _U4, _I8, _I8, _I8, _I8,
     ),
     cache=True, nogil=True,
 )  # fmt: skip
@@ -282,18 +282,14 @@ def run(
     words: Any, carried: Any, first: Any, synthetic: Any, mode: Any, slots: Any, held: Any, meta: Any, books: Any,
     table: Any, orders: Any, orders4: Any, levels: Any, levels4: Any, chunks: Any, chunk_n: Any, dirs: Any,
     fills: Any, dirty: Any, graves: Any, touched: Any, bbo: Any, trades: Any, auctions: Any, effects: Any,
-    tops: Any,
 ) -> None:  # fmt: skip
     """Apply records from meta[POSITION] on; stops early when a pool or an output is full (meta[REASON]).
 
     The first len(carried) records have the ordinals in `carried`, the others first, first + 1, …; the last `synthetic`
-    ones (all with ordinal `first`) stand for the end of the session or a clear: nothing of them is counted. With a
-    depth in `mode` (bits from 8 on) the best levels after each event end go to `tops`, a row a record: for each level
-    bid price, ask price, bid size, ask size, bid count, ask count.
+    ones (all with ordinal `first`) stand for the end of the session or a clear: nothing of them is counted.
     """
     n, nc = words.shape[0] // RECORD_WORDS, carried.shape[0]
     policy, everything, with_effects = mode & POLICY_BITS, mode & EVERYTHING, mode & WITH_EFFECTS
-    depth = mode >> 8
     hmask = table.shape[0] // HASH_WORDS - 1
     gmask = graves.shape[0] - 1
     seed, seed2 = U(meta[SEED]), U(meta[SEED2])
@@ -1231,26 +1227,6 @@ def run(
                 bbo[U(row + 8)] = books[U(at + 2)] | books[U(at + 5)] << 32
         books[U(b + FLAGS)] = shown
         meets = shown & (BOOK_CROSSED | BOOK_LOCKED) != 0
-
-        if depth:
-            for which in range(2):
-                sb = b + SIDE + 4 * which
-                c, j, d = books[U(sb + CHUNK)], books[U(sb + LEVELS_IN)] - 1, books[U(sb + CHUNKS)] - 1
-                at = (k - nc) * 6 * depth + which
-                for i in range(depth):
-                    if j < 0 and d > 0:
-                        d -= 1
-                        c = I(dirs[U((books[U(sb + DIR)] >> 8) + d)])
-                        j = I(chunk_n[U(c)]) - 1
-                    tops[U(at + 6 * i)] = _UNDEF
-                    tops[U(at + 6 * i + 2)] = tops[U(at + 6 * i + 4)] = 0
-                    if j >= 0:
-                        tops[U(at + 6 * i)] = chunks[U((c * CAP + j) * 2)] ^ -which
-                        lv = chunks[U((c * CAP + j) * 2 + 1)]
-                        tops[U(at + 6 * i + 2)] = levels[U(lv * LEVEL_WORDS + 1)]
-                        tops[U(at + 6 * i + 4)] = I(levels4[U(lv * 8 + L_COUNT)])
-                        j -= 1
-            sb = b + SIDE
 
         # --- the overlay of a book whose sides meet (uncross.py) -------------------------------------------------
         # Nothing to do if no level has changed that the last one depends on, and no trade has moved its anchor.

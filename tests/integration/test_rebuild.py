@@ -13,10 +13,7 @@ import pytest
 from services.__main__ import dispatch
 from shared.dbn import Metadata, Reader, Writer
 from shared.errors import SourceError, UsageError
-from shared.export.layouts import MBP10, RTYPE_MBP10
-from shared.orderbook.books import Books
 from shared.orderbook.engine import POLICIES, make_engine
-from shared.orderbook.mbp import MbpRows
 from shared.records import Rows
 from shared.units import F_LAST
 from tests.support.orderbook import Pair, plausible
@@ -73,21 +70,6 @@ def test_arl_has_each_of_the_3928_states_in_all_versions_of_dbn(
     for row in truth:
         line = lines[row["after_record"]]
         assert (line["bids"], line["asks"]) == (row["bids"], row["asks"])
-
-
-def test_mbp_10_rows_of_arl_have_the_states_of_the_truth(market_data: Path) -> None:
-    records = records_of(market_data / ARL[0])
-    states = Books("raw", outputs="bbo").tops(records, 1, 10)
-    for row in truth_of_arl(market_data):
-        for side, column in (("bids", 0), ("asks", 1)):
-            levels = states[row["after_record"]][:, column::2].tolist()
-            assert [level for level in levels if level[2]] == row[side]
-    rows = MbpRows(MBP10, RTYPE_MBP10).add(records, 1)
-    parts = MbpRows(MBP10, RTYPE_MBP10)
-    cut = np.concatenate([parts.add(records[at : at + 333], 1 + at) for at in range(0, len(records), 333)])
-    assert rows.tobytes() == cut.tobytes()
-    trades = records[records["action"] == ord("T")]
-    assert rows[rows["action"] == ord("T")]["sequence"].tolist() == trades["sequence"].tolist()
 
 
 def test_event_lines_are_the_states_at_event_ends(
