@@ -1,20 +1,26 @@
 # The verbs of this project; README and CI call the same ones.
 PY := .venv/bin/python
 STAMP := .venv/.installed
+WARM := .venv/.warm
+KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
 .PHONY: help install lock format check test test-all test-page chaos mutants bench demo browser screenshots containers clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(STAMP) ## a venv with the locked packages and this project
+install: $(STAMP) $(WARM) ## a venv with the locked packages and this project
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(PY) || python3 -m venv .venv
 	$(PY) -m pip install --quiet --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
-	$(PY) -m services.warm
 	@touch $(STAMP)
+
+# Kernels are compiled here once, and again when one has changed, so that no service does it while data waits.
+$(WARM): $(STAMP) $(KERNELS)
+	$(PY) -m services.warm
+	@touch $(WARM)
 
 lock: ## write requirements.lock anew from pyproject.toml
 	.venv/bin/uv pip compile -q --generate-hashes --python-version 3.11 --universal --no-emit-index-url \
