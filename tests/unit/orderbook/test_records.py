@@ -160,6 +160,7 @@ def test_a_modify_that_changes_nothing_after_a_fill_is_a_refill_and_keeps_its_pl
     assert engine.anomalies() == {"refill": 1}
     assert ids(engine) == [(1, 5), (2, 5)]
     play(engine, rec("F", size=5), rec("M", size=5))  # two events
+    play(engine, rec("F", size=5, order_id=2, flags=0), rec("M", size=5))  # another order's fill
     assert engine.anomalies() == {"refill": 1}
 
 
@@ -309,3 +310,14 @@ def test_read_only_and_unaligned_input_is_taken(engine: Engine) -> None:
     data = b"x" + rows(rec("A"), rec("A", price=101, order_id=2)).tobytes()
     engine.apply(np.frombuffer(data, rows().dtype, offset=1), 1)
     assert engine.levels(*KEY, SIDE_BID) == [Level(101, 1, 1), Level(100, 1, 1)]
+
+
+def test_another_number_of_orders_at_the_best_price_is_a_change(engine: Engine) -> None:
+    play(engine, rec("A", size=5))
+    batch = play(
+        engine,
+        rec("C", size=5, flags=0),
+        rec("A", size=2, order_id=2, flags=0),
+        rec("A", size=3, order_id=3),
+    )
+    assert batch.bbo[["bid_px", "bid_sz", "bid_ct"]].tolist() == [(100, 5, 2)]
