@@ -485,7 +485,7 @@ class ReferenceBooks:
         levels = [rows[i][1] for i in sorted(newest.values())]
         waiting = [touch for touch in self._dirty if touch[0].in_snapshot]
         waiting.sort(key=lambda touch: (touch[0].key, touch[1] == SIDE_ASK, touch[2]))
-        self._dirty = dict.fromkeys(waiting, 0)
+        self._dirty = {touch: i - len(waiting) for i, touch in enumerate(waiting)}  # before any ordinal
         self._effects.sort(key=lambda row: (row[1], row[0].ordinal))
         self._trades.sort(key=lambda row: (row[1], row[0]))
         everything = self.outputs == "all"
@@ -658,7 +658,7 @@ class ReferenceBooks:
             book.executed = set(islice(executed, int(row["executed"])))
             for price, side in islice(pending, int(row["pending"])):
                 if outputs == "all":
-                    self._dirty[book, side, price] = 0
+                    self._dirty[book, side, price] = len(self._dirty) - len(state.pending)
         for fields, ordinal in zip(state.carry.tolist(), state.carry_ordinals.tolist(), strict=True):
             record = Record._make((*fields, ordinal))
             self._books[record.publisher_id, record.instrument_id].held.append(record)

@@ -42,6 +42,18 @@ A, B = (0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 1)  # adds inside an event, of 
     drawn=[A, (0, 0, 8, 0, 0, 0, 1), (0, 0, 3, 0, 0, 0, 0), (0, 0, 3, 0, 0, 0, 1)],
     steps=[(2, "restore")],
 )
+# The same, when one of two waiting books enters its next snapshot in that batch.
+@example(
+    policy="raw",
+    drawn=[
+        (0, 0, 8, 0, 0, 0, 0),
+        (0, 0, 8, 0, 0, 0, 1),
+        (0, 0, 3, 0, 0, 0, 0),
+        (0, 0, 3, 0, 0, 0, 1),
+        (0, 0, 8, 0, 0, 0, 1),
+    ],
+    steps=[(2, "")],
+)
 # Level rows of interleaved events go by the records that touched the levels, not by the events' ends.
 @example(policy="raw", drawn=[A, B, (0, 0, 3, 1, 0, 1, 1), (0, 0, 3, 1, 0, 1, 0)], steps=[(0, "end")])
 @example(policy="raw", drawn=[B, A], steps=[(2, "end")])
