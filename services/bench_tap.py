@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from array import array
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import uvloop
@@ -31,8 +31,7 @@ class Tap(asyncio.Protocol):
         self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
+        cast(asyncio.WriteTransport, transport).write(self._request)  # uvloop's is no subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
