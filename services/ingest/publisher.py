@@ -121,9 +121,8 @@ class Publisher:
         self._check_meta(meta)
         keys, shards = self.broker.keys, range(self.shards)
         for shard in shards:
-            reply = self.control.call(
-                *self.broker.script("fence", [keys.shard(self.feed, shard, "writer")], [self.token])
-            )
+            names = [keys.shard(self.feed, shard, name) for name in ("writer", "in", "back")]
+            reply = self.control.call(*self.broker.script("fence", names, [self.token]))
             if reply[0] != b"OK":
                 raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
         known, session = meta.get("identity"), int(meta.get("session", 0))
