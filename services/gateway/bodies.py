@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.gateway import encode
+from services.gateway.channels.book import auction, venue_rows
 from services.gateway.shards import ShardBooks
-from services.gateway.topics import auction, venue_rows
 
 
 def levels_body(books: ShardBooks, instrument_id: int, publisher: int | None, depth: int) -> dict[str, Any]:

@@ -6,11 +6,10 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from services.gateway import vector
 from services.gateway.auth import Principal
 from services.gateway.limits import Lease
 from services.gateway.subscription import Subscription
-from services.gateway.topics import Topic
+from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
 
 ZLIB_HEAD = b"\x78\x01"
@@ -87,9 +86,6 @@ class Group:
     def position(self) -> dict[ShardKey, Position]:
         """Where the group's shards stand."""
         return {t.key.shard: Position(t.books.session, t.books.ordinal) for t in self.topics}
-
-    def id_block(self) -> bytes:
-        return b"id: %b\n\n" % vector.encode(self.position()).encode()
 
     def frame(self, payload: bytes) -> bytes:
         """The payload as clients get it on the wire: compressed once where asked for, as one HTTP chunk."""

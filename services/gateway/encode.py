@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
 
-from shared.orderbook.engine import ANOMALIES, Level
+from shared.orderbook.engine import ANOMALIES
 from shared.records import Rows
 from shared.units import UNDEF_PX, px_to_str
 
@@ -41,12 +42,31 @@ def price(value: int) -> str | None:
     return None if value == UNDEF_PX else px_text(value)
 
 
-def levels(rows: list[Level] | list[tuple[int, int, int]]) -> list[tuple[str, int, int]]:
+def levels(rows: Iterable[tuple[int, int, int]]) -> list[tuple[str, int, int]]:
     return [(px_text(px), size, count) for px, size, count in rows]
 
 
 def best(px: int, size: int, count: int) -> tuple[str, int, int] | None:
     return None if px == UNDEF_PX or (size == 0 and count == 0) else (px_text(px), size, count)
+
+
+def bbo_events(head: dict[str, Any], rows: list[tuple[Any, ...]], said: list[Any]) -> bytes:
+    """A `bbo` event for each row (ordinal, ts_event, ts_recv, bid, ask, crossed, stale).
+
+    The channel with most events by far, and they differ in few members: formatting those costs half of `event`.
+    """
+    first = "event: bbo\ndata: " + orjson.dumps(head).decode()[:-1]
+    last = ',"stamps":' + orjson.dumps(said).decode() + "}\n\n"
+    return "".join([
+        f'{first},"ordinal":{ordinal},"ts_event":"{ts_event}","ts_recv":"{ts_recv}","bid":{_side(*bid)},'
+        f'"ask":{_side(*ask)},"crossed":{"true" if crossed else "false"},"stale":{"true" if stale else "false"}{last}'
+        for ordinal, ts_event, ts_recv, bid, ask, crossed, stale in rows
+    ]).encode()  # fmt: skip
+
+
+def _side(px: int, size: int, count: int) -> str:
+    """`best` as text."""
+    return f'["{px_text(px)}",{size},{count}]' if px != UNDEF_PX and (size or count) else "null"
 
 
 def trade(row: Any, session: int) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from services.gateway.best import Change, published_bbo
+from services.gateway.channels import ShardTopics
+from services.gateway.channels.bbo import BboTopic
 from services.gateway.instruments import Directory, Feed, Instrument
 from services.gateway.orders import MAX_QUEUED_RECORDS, Applied, Orders, of_instrument
-from services.gateway.shards import ShardBooks, published_bbo
-from services.gateway.topics import Topic
+from services.gateway.shards import ShardBooks
+from services.gateway.topic import Topic
 from services.gateway.vector import ShardKey
 from shared import logs, metrics
 from shared.errors import Gap
@@ -22,7 +25,7 @@ from shared.wire.codec import InEntry, OutEntry
 log = logs.get("gateway")
 
 ORDERS_IDLE_S = 60.0
-Topics = Mapping[int, list[Topic]]  # of one shard, by instrument
+NOBODY = ShardTopics()
 
 
 class Loaded(NamedTuple):
@@ -108,7 +111,7 @@ class FeedState:
     # -- one drain ---------------------------------------------------------------------------------------------------
 
     def take(
-        self, items: Iterable[Item], topics: Mapping[ShardKey, Topics], dirty: set[Topic], now: float
+        self, items: Iterable[Item], topics: Mapping[ShardKey, ShardTopics], dirty: set[Topic], now: float
     ) -> Changed:
         """Apply items in order; adds topics that have something to say to `dirty`."""
         changed = Changed()
@@ -132,11 +135,11 @@ class FeedState:
             elif self._must_wait(key, item.session, value):
                 self._held.setdefault(key, deque()).append(item)
             else:
-                self._out(key, item.session, value, topics.get(key, {}), dirty, changed, now)
+                self._out(key, item.session, value, topics.get(key, NOBODY), dirty, changed, now)
                 moved[key] = None
         for key in moved:
-            self._release(key, topics.get(key, {}), dirty, changed, now)
-            self._advance_orders(key, topics.get(key, {}), dirty, changed)
+            self._release(key, topics.get(key, NOBODY), dirty, changed, now)
+            self._advance_orders(key, topics.get(key, NOBODY), dirty, changed)
             if not self.books[key].boundaries or self.books[key].boundaries[-1] != self.books[key].ordinal:
                 self.books[key].boundaries.append(self.books[key].ordinal)
         return changed
@@ -167,7 +170,7 @@ class FeedState:
         return bool(self._held.get(key)) or not orders.reaches(session, entry.last)
 
     def _release(
-        self, key: ShardKey, topics: Topics, dirty: set[Topic], changed: Changed, now: float
+        self, key: ShardKey, topics: ShardTopics, dirty: set[Topic], changed: Changed, now: float
     ) -> None:
         held = self._held.get(key)
         while held:
@@ -190,7 +193,7 @@ class FeedState:
         key: ShardKey,
         session: int,
         entry: OutEntry,
-        topics: Topics,
+        topics: ShardTopics,
         dirty: set[Topic],
         changed: Changed,
         now: float,
@@ -203,12 +206,9 @@ class FeedState:
             books.gap = False
             changed.reset.append(key)
         had_stale = books.stale
-        rows = (
-            published_bbo(books, batch, topics.keys())
-            if topics and (len(batch.bbo) or len(batch.auctions))
-            else []
-        )
-        fresh = books.fold(batch)
+        touched = batch.touched.tolist()
+        changes = published_bbo(books, batch, topics.bbo) if topics.bbo else []
+        fresh = books.fold(batch, touched)
         books.session, books.ordinal = session, entry.last
         books.stale, books.arrived = entry.stale, now
         books.stamps = (entry.ts_due, entry.ts_ingest, entry.ts_book)
@@ -221,60 +221,63 @@ class FeedState:
             self._met(key, publisher, instrument, changed)
         if control is not None:
             self._control(key, control, topics, dirty, changed)
-        if topics:
-            self._bbo(books, rows, topics, dirty, changed)
+        if changes:
+            self._best(books, changes, topics, dirty)
+            changed.bbo_rows += len(changes)
+        if len(batch.trades) and (topics.trades or topics.bars):
             self._trades(batch.trades, topics, dirty)
-            self._touch(batch.touched, len(batch.auctions) > 0, topics, dirty)
+        if topics.book or topics.bars or topics.status:
+            self._touch(touched, topics, dirty)
         if had_stale != books.stale:
-            self._all_dirty(books, topics.values(), dirty)
-
-    def _bbo(
-        self, books: ShardBooks, rows: list[Any], topics: Topics, dirty: set[Topic], changed: Changed
-    ) -> None:
-        for publisher, instrument, *row in rows:
-            for topic in topics[instrument]:
-                if topic.key.channel == "bbo" and topic.wants(publisher):
-                    topic.take(publisher, books.is_stale(instrument), *row)  # type: ignore[attr-defined]
-                    dirty.add(topic)
-                    changed.bbo_rows += 1
+            self._all_dirty(topics, dirty)
 
     @staticmethod
-    def _trades(rows: Rows, topics: Topics, dirty: set[Topic]) -> None:
-        if not len(rows):
-            return
+    def _best(books: ShardBooks, changes: list[Change], topics: ShardTopics, dirty: set[Topic]) -> None:
+        stale: dict[int, bool] = {}
+        for publisher, instrument, row in changes:
+            if instrument not in stale:
+                stale[instrument] = books.is_stale(instrument)
+            if stale[instrument]:
+                row = (*row[:6], True)
+            for topic in topics.bbo[instrument]:
+                if topic.wants(publisher):
+                    topic.take(publisher, row)
+                    dirty.add(topic)
+
+    @staticmethod
+    def _trades(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
         for index, instrument in enumerate(rows["instrument_id"].tolist()):
-            for topic in topics.get(instrument, ()):
-                if topic.key.channel in ("trades", "bars") and topic.wants(int(rows["publisher_id"][index])):
-                    topic.take(rows[index])  # type: ignore[attr-defined]
+            for topic in (*topics.trades.get(instrument, ()), *topics.bars.get(instrument, ())):
+                if topic.wants(int(rows["publisher_id"][index])):
+                    topic.take(rows[index])
                     dirty.add(topic)
 
     @staticmethod
-    def _touch(rows: Rows, auctions: bool, topics: Topics, dirty: set[Topic]) -> None:
-        for _, _, ts_recv, instrument, publisher, _, _ in rows.tolist():
-            for topic in topics.get(instrument, ()):
-                channel = topic.key.channel
-                if channel == "book":
-                    if topic.wants(publisher):
-                        dirty.add(topic)
-                elif channel == "bars":
-                    if topic.tick(ts_recv):  # type: ignore[attr-defined]
-                        dirty.add(topic)
-                elif channel == "status":
-                    dirty.add(topic)
+    def _touch(touched: list[tuple[int, ...]], topics: ShardTopics, dirty: set[Topic]) -> None:
+        for _, _, ts_recv, instrument, publisher, _, _ in touched:
+            if instrument in topics.book:
+                dirty.update(topic for topic in topics.book[instrument] if topic.wants(publisher))
+            if instrument in topics.bars:
+                dirty.update(topic for topic in topics.bars[instrument] if topic.tick(ts_recv))
+            if instrument in topics.status:
+                dirty.update(topics.status[instrument])
 
     @staticmethod
-    def _all_dirty(books: ShardBooks, groups: Iterable[list[Topic]], dirty: set[Topic]) -> None:
+    def _all_dirty(topics: Iterable[Topic], dirty: set[Topic]) -> None:
         """Staleness or status changed: every view says so."""
-        for topics in groups:
-            for topic in topics:
-                if topic.key.channel in ("book", "status"):
-                    dirty.add(topic)
-                elif topic.key.channel == "bbo":
-                    topic.restate()  # type: ignore[attr-defined]
-                    dirty.add(topic)
+        for topic in topics:
+            if isinstance(topic, BboTopic):
+                topic.restate()
+            if topic.key.channel in ("book", "status", "bbo"):
+                dirty.add(topic)
 
     def _control(
-        self, key: ShardKey, control: Mapping[str, Any], topics: Topics, dirty: set[Topic], changed: Changed
+        self,
+        key: ShardKey,
+        control: Mapping[str, Any],
+        topics: ShardTopics,
+        dirty: set[Topic],
+        changed: Changed,
     ) -> None:
         books, kind = self.books[key], control["type"]
         if kind == "mapping":
@@ -286,16 +289,16 @@ class FeedState:
             found = self.directory.see(key, instrument, 0, symbol)
             if found is not None:
                 self._named(found, changed)
-            self._all_dirty(books, [topics.get(instrument, [])], dirty)
+            self._all_dirty(topics.of(instrument), dirty)
         elif kind == "status":
             books.status_control(control)
-            self._all_dirty(books, [topics.get(int(control["instrument_id"]), [])], dirty)
+            self._all_dirty(topics.of(int(control["instrument_id"])), dirty)
         elif kind == "gap" and control.get("instrument_id"):
             books.stale_instruments.add(int(control["instrument_id"]))
-            self._all_dirty(books, [topics.get(int(control["instrument_id"]), [])], dirty)
+            self._all_dirty(topics.of(int(control["instrument_id"])), dirty)
         elif kind == "end":
             books.ended = True
-            self._all_dirty(books, topics.values(), dirty)
+            self._all_dirty(topics, dirty)
 
     def _met(self, key: ShardKey, publisher: int, instrument: int, changed: Changed) -> None:
         symbol = self.books[key].symbols.get(instrument)
@@ -309,7 +312,9 @@ class FeedState:
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
-    def _advance_orders(self, key: ShardKey, topics: Topics, dirty: set[Topic], changed: Changed) -> None:
+    def _advance_orders(
+        self, key: ShardKey, topics: ShardTopics, dirty: set[Topic], changed: Changed
+    ) -> None:
         orders, books = self.orders.get(key), self.books[key]
         if orders is None:
             return
@@ -319,10 +324,9 @@ class FeedState:
             log.limited("orders lost their place", feed=key.feed, shard=key.shard, detail=str(gap))
             metrics.get("mbo_gateway_reloads_total").labels(key.feed, "orders").inc()
             self.drop_orders(key)
-            for found in topics.values():
+            for found in topics.mbo.values():
                 for topic in found:
-                    if topic.key.channel == "mbo":
-                        topic.forget()
+                    topic.forget()
             return
         if books.orders is None:
             if (orders.state.session, orders.state.ordinal) == (books.session, books.ordinal):
@@ -333,12 +337,11 @@ class FeedState:
             self.mbo(parts, topics, dirty)
 
     @staticmethod
-    def mbo(parts: list[Applied], topics: Topics, dirty: set[Topic]) -> None:
+    def mbo(parts: list[Applied], topics: ShardTopics, dirty: set[Topic]) -> None:
         present = {int(i) for part in parts for i in np.unique(part.records["instrument_id"])}
-        for instrument in present & topics.keys():
-            for topic in topics[instrument]:
-                if topic.key.channel == "mbo" and topic.loaded:  # type: ignore[attr-defined]
-                    mine = of_instrument(parts, instrument, topic.key.publisher)
-                    if mine is not None:
-                        topic.take(*mine)  # type: ignore[attr-defined]
-                        dirty.add(topic)
+        for instrument in present & topics.mbo.keys():
+            for topic in topics.mbo[instrument]:
+                mine = of_instrument(parts, instrument, topic.key.publisher) if topic.loaded else None
+                if mine is not None:
+                    topic.take(*mine)
+                    dirty.add(topic)

@@ -12,14 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from services.gateway import close_codes, encode
+from services.gateway import close_codes, encode, vector
+from services.gateway.channels import KINDS, ShardTopics
 from services.gateway.clients import LAST_CHUNK, Client, Group, Transport, chunked
 from services.gateway.close_codes import Bye
-from services.gateway.feedstate import FeedState, Item
+from services.gateway.feedstate import NOBODY, FeedState, Item
 from services.gateway.instruments import Instrument
 from services.gateway.settings import GatewaySettings
 from services.gateway.subscription import Subscription
-from services.gateway.topics import KINDS, MboTopic, Topic, TopicKey
+from services.gateway.topic import Topic, TopicKey
 from services.gateway.vector import ShardKey
 from shared import logs, metrics
 
@@ -30,7 +31,6 @@ HOUSEKEEPING_S = 0.05
 CONFLATE_BBO_ROWS = (
     5_000  # in one drain: the gateway itself is behind, so only the newest of each topic is sent
 )
-BAR_INTERVAL_S = 0.25
 CLOSE_WITHIN_S = 5.0  # after bye, for a peer that does not read
 
 
@@ -51,7 +51,8 @@ class Hub:
         self.accepting = False
         self.draining = False
         self._scheduled = False
-        self._by_instrument: dict[ShardKey, dict[int, list[Topic]]] = {}
+        self._by_shard: dict[ShardKey, ShardTopics] = {}
+        self._prefixed: dict[Group, None] = {}  # groups whose `prefix` holds something
         self._later: set[Topic] = set()  # dirty topics that wait for their interval
         self._lagging: dict[Client, None] = {}
         self._closing: deque[tuple[float, Transport]] = deque()  # said bye, not all of it is read yet
@@ -102,7 +103,7 @@ class Hub:
         """Apply items and publish what they changed; ts_due of the oldest entry among them, 0 for none."""
         now_ns, now = time.time_ns(), time.monotonic()
         dirty: set[Topic] = set()
-        changed = self.state.take(items, self._by_instrument, dirty, now)
+        changed = self.state.take(items, self._by_shard, dirty, now)
         for key in changed.reset:
             self._reset(key, now_ns)
         for key in changed.orders_loaded:
@@ -118,18 +119,17 @@ class Hub:
 
     def _publish(self, dirty: set[Topic], now: float, now_ns: int, conflate: bool = False) -> None:
         chunks: dict[Group, list[bytes]] = {}
-        for group in [g for g in self.groups.values() if g.prefix]:
+        for group in self._prefixed:
             chunks[group] = group.prefix
             group.prefix = []
+        self._prefixed.clear()
         for topic in dirty:
-            interval = topic.key.interval_ms / 1000 or (
-                BAR_INTERVAL_S if topic.key.channel == "bars" else 0.0
-            )
-            if interval and now < topic.due:
-                self._later.add(topic)
-                continue
-            topic.due = now + interval
-            if conflate and hasattr(topic, "conflate"):
+            if topic.interval_s:
+                if now < topic.due:
+                    self._later.add(topic)
+                    continue
+                topic.due = now + topic.interval_s
+            if conflate:
                 topic.conflate()
             blob = topic.emit(now_ns)
             if blob:
@@ -137,15 +137,21 @@ class Hub:
                     chunks.setdefault(group, []).append(blob)
         for group, parts in chunks.items():
             if group.clients:
-                parts.append(group.id_block())
+                position = group.position()
+                parts.append(vector.id_block(position))
                 self._write(group, group.frame(b"".join(parts)), now)
-                group.sent = group.position()
+                group.sent = position
+
+    def _before(self, group: Group, blocks: list[bytes]) -> None:
+        """Blocks that go before the chunks of this drain: hello and snapshots."""
+        group.prefix.extend(blocks)
+        self._prefixed[group] = None
 
     def _write(self, group: Group, frame: bytes, now: float) -> None:
         group.last_write = now
         budget = self.settings.client_budget_bytes
         sent = 0
-        gone = None
+        gone: list[Client] = []
         for client in group.clients:
             if client.lag is not None:
                 continue
@@ -153,16 +159,16 @@ class Hub:
                 client.pending.append(frame)
                 continue
             transport = client.transport
-            if transport.is_closing():
-                gone = [*(gone or ()), client]
-            elif transport.get_write_buffer_size() > budget:
+            if transport.get_write_buffer_size() > budget:
                 self._fall_behind(client, group, now)
+            elif transport.is_closing():
+                gone.append(client)
             else:
                 transport.write(frame)
                 sent += 1
         self._m_events.inc(sent)
         self._m_bytes.inc(sent * len(frame))
-        for client in gone or ():
+        for client in gone:
             self.remove(client)
 
     # -- slow clients ------------------------------------------------------------------------------------------------
@@ -204,7 +210,9 @@ class Hub:
                 else:
                     self._lagging.pop(client)
                     client.lag = None
-                    client.transport.write(group.private(b"".join((*parts, group.id_block()))))
+                    client.transport.write(
+                        group.private(b"".join((*parts, vector.id_block(group.position()))))
+                    )
 
     # -- joining and leaving -----------------------------------------------------------------------------------------
 
@@ -216,7 +224,7 @@ class Hub:
             topic = KINDS[key.channel](key, books, instrument.symbol, instrument.dataset)
             topic.idle_since = time.monotonic()
             self.topics[key] = topic
-            self._by_instrument.setdefault(key.shard, {}).setdefault(key.instrument_id, []).append(topic)
+            self._by_shard.setdefault(key.shard, ShardTopics()).add(topic)
             if key.channel == "mbo":
                 self.state.want_orders(key.shard, time.monotonic())
         return topic
@@ -294,29 +302,28 @@ class Hub:
     def _reset(self, key: ShardKey, now_ns: int) -> None:
         """A session began or the shard was reloaded: every view of it starts over, unasked."""
         touched: dict[Group, list[Topic]] = {}
-        for topics in self._by_instrument.get(key, {}).values():
-            for topic in topics:
-                topic.books = self.state.books[key]
-                topic.reset()
-                if topic.key.channel == "mbo":
-                    self.state.want_orders(key, time.monotonic())
-                for group in topic.groups:
-                    touched.setdefault(group, []).append(topic)
+        for topic in self._by_shard.get(key, ()):
+            topic.books = self.state.books[key]
+            topic.reset()
+            if topic.key.channel == "mbo":
+                self.state.want_orders(key, time.monotonic())
+            for group in topic.groups:
+                touched.setdefault(group, []).append(topic)
         for group, views in touched.items():
             rows = [topic.announce(False, topic.q) for topic in views]
-            group.prefix.append(self.hello(group, rows, None, now_ns))
-            group.prefix.extend(topic.snapshot(now_ns) for topic in views)
+            snapshots = [topic.snapshot(now_ns) for topic in views]
+            self._before(group, [self.hello(group, rows, None, now_ns), *snapshots])
 
     def _orders_loaded(self, key: ShardKey, now_ns: int, dirty: set[Topic]) -> None:
         """The engine of a shard has reached the levels: waiting `mbo` views start from a snapshot."""
-        for topics in self._by_instrument.get(key, {}).values():
+        for topics in self._by_shard[key].mbo.values() if key in self._by_shard else ():
             for topic in topics:
-                if isinstance(topic, MboTopic) and not topic.loaded:
+                if not topic.loaded:
                     topic.reset()
                     topic.loaded = True
                     dirty.discard(topic)
                     for group in topic.groups:
-                        group.prefix.append(topic.snapshot(now_ns))
+                        self._before(group, [topic.snapshot(now_ns)])
 
     def _appeared(self, instrument: Instrument, now_ns: int) -> None:
         """A new instrument joins the groups of ALL_SYMBOLS."""
@@ -329,13 +336,13 @@ class Hub:
             fresh = self._add_views(group, instrument)
             if fresh and group.clients:
                 rows = [topic.announce(False, topic.q) for topic in fresh]
-                group.prefix.append(self.hello(group, rows, None, now_ns))
-                group.prefix.extend(topic.snapshot(now_ns) for topic in fresh)
+                snapshots = [topic.snapshot(now_ns) for topic in fresh]
+                self._before(group, [self.hello(group, rows, None, now_ns), *snapshots])
 
     def _renamed(self, instrument: Instrument) -> None:
         """An id has another symbol now: who asked by symbol must ask again."""
-        topics = self._by_instrument.get(instrument.key, {}).get(instrument.instrument_id, [])
-        for topic in list(topics):
+        topics = self._by_shard.get(instrument.key, NOBODY).of(instrument.instrument_id)
+        for topic in topics:
             if topic.symbol != instrument.symbol:
                 for group in list(topic.groups):
                     for client in list(group.clients):
@@ -347,10 +354,7 @@ class Hub:
             group.topics.remove(topic)
         self.topics.pop(topic.key, None)
         self._later.discard(topic)
-        by_id = self._by_instrument[topic.key.shard]
-        by_id[topic.key.instrument_id].remove(topic)
-        if not by_id[topic.key.instrument_id]:
-            del by_id[topic.key.instrument_id]
+        self._by_shard[topic.key.shard].remove(topic)
 
     # -- housekeeping ------------------------------------------------------------------------------------------------
 

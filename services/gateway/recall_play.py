@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from services.gateway import encode
+from services.gateway.channels import KINDS, ShardTopics
 from services.gateway.close_codes import REPLAYED
 from services.gateway.feedstate import FeedState, Item, Loaded
 from services.gateway.hub import bye_block
@@ -17,7 +18,7 @@ from services.gateway.instruments import Feed, Instrument
 from services.gateway.orders import Applied
 from services.gateway.recall_rows import Asked
 from services.gateway.subscription import Subscription
-from services.gateway.topics import KINDS, Topic
+from services.gateway.topic import Topic
 from services.gateway.vector import ShardKey
 from shared.history_client import HistoryError, replay
 from shared.orderbook.shard import ShardState
@@ -47,7 +48,7 @@ class Player:
         )
         self.state = FeedState()
         self.shards: dict[ShardKey, ShardState] = {}
-        self.topics: dict[ShardKey, dict[int, list[Topic]]] = {}
+        self.topics: dict[ShardKey, ShardTopics] = {}
         self.order: list[Topic] = []
         self._due: dict[Topic, int] = {}
         self._waiting: set[Topic] = set()
@@ -96,9 +97,9 @@ class Player:
                     topic = KINDS[topic_key.channel](
                         topic_key, self.state.books[instrument.key], instrument.symbol, info.dataset
                     )
-                    by_id = self.topics.setdefault(instrument.key, {})
-                    if all(topic.view != other.view for other in by_id.get(instrument.instrument_id, [])):
-                        by_id.setdefault(instrument.instrument_id, []).append(topic)
+                    topics = self.topics.setdefault(instrument.key, ShardTopics())
+                    if all(topic.view != other.view for other in topics.of(instrument.instrument_id)):
+                        topics.add(topic)
                         self.order.append(topic)
             merged.append(_keyed(played, info.feed))
         self.steps: Iterator[Step] = heapq.merge(*merged, key=lambda step: step[0])
@@ -117,7 +118,7 @@ class Player:
 
     def apply(self, ts: int, key: ShardKey, entry: InEntry) -> bytes:
         """The events of one piece of one shard."""
-        state, topics = self.shards[key], self.topics.get(key, {})
+        state, topics = self.shards[key], self.topics[key]
         wants_orders = "mbo" in self.job["channels"]
         batch = state.apply(entry, effects=wants_orders)
         out = OutEntry(entry.n, entry.first, ts, ts, ts, state.stale, entry.control, batch)
@@ -150,7 +151,7 @@ class Player:
             yield entry
             return
         last = (entry.records["flags"] & F_LAST) != 0
-        wanted = list(self.topics.get(key, {}))
+        wanted = list({topic.key.instrument_id for topic in self.topics[key]})
         numbers = entry.records["instrument_id"]
         mine = numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, np.array(wanted, np.uint32))
         ends = np.flatnonzero(last & mine) + 1

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.gateway import encode
-from services.gateway.bars import PERIODS
 from services.gateway.bodies import levels_body
+from services.gateway.channels.bars import PERIODS
 from services.gateway.problems import bad_parameter
 from services.gateway.shards import ShardBooks
 from services.gateway.vector import ShardKey

@@ -11,11 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from services.gateway import encode
+from services.gateway.channels.mbo import MboTopic
+from services.gateway.channels.trades import TradesTopic
 from services.gateway.feedstate import FeedState
 from services.gateway.loading import candidates, engine_kind
 from services.gateway.orders import Applied, Orders, of_instrument
 from services.gateway.settings import GatewaySettings
-from services.gateway.topics import MboTopic, Topic, TradesTopic
+from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
 from shared import logs
 from shared.broker import Broker

@@ -7,22 +7,21 @@ Single-threaded: the hub's loop owns it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from services.gateway.vector import ShardKey
 from shared.orderbook.engine import NOTHING, Batch, Level
 from shared.orderbook.levels import LevelBooks
 from shared.orderbook.shard import ShardState
 from shared.orderbook.views import consolidated, overlaid
-from shared.records import BOOK_CROSSED, BOOK_MAYBE_BAD, BOOK_SNAPSHOT, Rows
+from shared.records import BOOK_CROSSED, BOOK_MAYBE_BAD, BOOK_SNAPSHOT
 from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX
 
 BOUNDARIES = 8192  # drain positions remembered for exact resumes
 EMPTY_SIDE = (UNDEF_PX, 0, 0)
 Side = tuple[int, int, int]
+BestRow = tuple[int, int, int, Side, Side, bool, bool]  # ordinal, ts_event, ts_recv, bid, ask, crossed, stale
 
 
 class Venue(NamedTuple):
@@ -34,8 +33,8 @@ class Venue(NamedTuple):
 class View(NamedTuple):
     """A published view: bids and asks best first, at the last event end folded."""
 
-    bids: list[Level]
-    asks: list[Level]
+    bids: Sequence[Side]
+    asks: Sequence[Side]
     ts_event: int
     ts_recv: int
     crossed: bool
@@ -95,7 +94,7 @@ class ShardBooks:
         rows = NOTHING._replace(
             levels=engine.level_rows(), auctions=engine.auction_rows(), touched=engine.touched_rows()
         )
-        self.fold(rows)
+        self.fold(rows, rows.touched.tolist())
         self.boundaries.append(self.ordinal)
 
     def _meet(self, publisher: int, instrument: int) -> None:
@@ -111,20 +110,20 @@ class ShardBooks:
         ask = (int(row["ask_px"]), int(row["ask_sz"]), int(row["ask_ct"]))
         self.overlays[key] = Overlay(int(row["price"]), int(row["size"]), bid, ask)
 
-    def fold(self, batch: Batch) -> list[tuple[int, int]]:
-        """Apply one entry's rows; (publisher, instrument) of books seen for the first time."""
+    def fold(self, batch: Batch, touched: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+        """Apply one entry's rows (`touched`: those of `batch.touched`); (publisher, instrument) of books new to us."""
         if len(batch.levels):
             self.levels.fold(batch.levels)
         for row in batch.auctions:
             self._overlay(row)
         fresh = []
-        touched = self.touched
-        for _, ts_event, ts_recv, instrument, publisher, flags, _ in batch.touched.tolist():
+        known = self.touched
+        for _, ts_event, ts_recv, instrument, publisher, flags, _ in touched:
             key = (publisher, instrument)
-            if key not in touched:
+            if key not in known:
                 self._meet(publisher, instrument)
                 fresh.append(key)
-            touched[key] = (ts_event, ts_recv, flags)
+            known[key] = (ts_event, ts_recv, flags)
         return fresh
 
     def forget_instrument(self, instrument: int) -> None:
@@ -147,28 +146,34 @@ class ShardBooks:
         known = self.publishers.get(instrument, [])
         return known if publisher is None else [p for p in known if p == publisher]
 
+    def _flags(self, instrument: int, publisher: int | None) -> int:
+        """BOOK_* flags of all venues asked for, together."""
+        flags = 0
+        for each in self._of(instrument, publisher):
+            flags |= self.touched[each, instrument][2]
+        return flags
+
     def hidden(self, instrument: int, publisher: int | None) -> bool:
         """A snapshot from the venue is under way: the book is not to be published."""
-        return any(self.touched[p, instrument][2] & BOOK_SNAPSHOT for p in self._of(instrument, publisher))
+        return bool(self._flags(instrument, publisher) & BOOK_SNAPSHOT)
 
     def is_stale(self, instrument: int) -> bool:
         if self.stale or self.gap or instrument in self.stale_instruments:
             return True
-        return any(
-            self.touched[p, instrument][2] & BOOK_MAYBE_BAD for p in self.publishers.get(instrument, ())
-        )
+        return bool(self._flags(instrument, None) & BOOK_MAYBE_BAD)
 
-    def _side(self, publisher: int, instrument: int, side: int, limit: int | None) -> list[Level]:
+    def _side(self, publisher: int, instrument: int, side: int, limit: int | None) -> Sequence[Side]:
         """Published levels of one venue: raw, without those better than the overlay's level, that one replaced."""
         overlay = self.overlays.get((publisher, instrument))
         if overlay is None:
             return self._raw(publisher, instrument, side, limit)
         first = Level(*(overlay.bid if side == SIDE_BID else overlay.ask))
-        return overlaid(self._raw(publisher, instrument, side, None), first, side)[:limit]
+        raw = [Level(*level) for level in self._raw(publisher, instrument, side, None)]
+        return overlaid(raw, first, side)[:limit]
 
-    def _raw(self, publisher: int, instrument: int, side: int, limit: int | None) -> list[Level]:
-        columns = self.levels.top(publisher, instrument, side, limit)
-        return list(map(Level, *(column.tolist() for column in columns)))
+    def _raw(self, publisher: int, instrument: int, side: int, limit: int | None) -> list[Side]:
+        prices, sizes, counts = self.levels.top(publisher, instrument, side, limit)
+        return list(zip(prices.tolist(), sizes.tolist(), counts.tolist(), strict=True))
 
     def venue(self, publisher: int, instrument: int) -> Venue:
         bid = self._side(publisher, instrument, SIDE_BID, 1)
@@ -194,15 +199,19 @@ class ShardBooks:
             pair = (overlay.price, overlay.size) if overlay else None
             crossed = bool(bids and asks and bids[0][0] > asks[0][0])
             return View(bids, asks, ts_event, ts_recv, crossed, stale, pair, [])
-        bids = consolidated([self._side(p, instrument, SIDE_BID, limit) for p in venues], SIDE_BID)[:limit]
-        asks = consolidated([self._side(p, instrument, SIDE_ASK, limit) for p in venues], SIDE_ASK)[:limit]
+        bids, asks = (
+            consolidated(
+                [[Level(*level) for level in self._side(p, instrument, side, limit)] for p in venues], side
+            )[:limit]
+            for side in (SIDE_BID, SIDE_ASK)
+        )
         crossed = bool(bids and asks and bids[0][0] > asks[0][0])
         return View(
             bids, asks, ts_event, ts_recv, crossed, stale, None, [self.venue(p, instrument) for p in venues]
         )
 
-    def best(self, instrument: int, publisher: int | None) -> tuple[Any, ...] | None:
-        """The state as a `bbo` row: (ordinal, ts_event, ts_recv, bid, ask, crossed, stale); None for no book yet."""
+    def best(self, instrument: int, publisher: int | None) -> BestRow | None:
+        """The state as a `bbo` row; None for no book yet."""
         if not self._of(instrument, publisher):
             return None
         view = self.view(instrument, publisher, 1)
@@ -238,8 +247,8 @@ class ShardBooks:
         from services.gateway.orders import orders_body
 
         assert self.orders is not None
-        times = [self.touched.get((p, instrument), (0, 0, 0)) for p in self._of(instrument, publisher)]
-        crossed = any(t[2] & BOOK_CROSSED for t in times)
+        times = [self.touched[p, instrument] for p in self._of(instrument, publisher)]
+        crossed = bool(self._flags(instrument, publisher) & BOOK_CROSSED)
         return {
             "session": self.session, "q": self.ordinal, "ts_event": str(max((t[0] for t in times), default=0)),
             "ts_recv": str(max((t[1] for t in times), default=0)),
@@ -248,68 +257,6 @@ class ShardBooks:
         }  # fmt: skip
 
 
-def _first(levels: list[Level]) -> Side:
-    return (levels[0].price, levels[0].size, levels[0].count) if levels else EMPTY_SIDE
-
-
-def published_bbo(books: ShardBooks, batch: Batch, wanted: Any) -> list[tuple[Any, ...]]:
-    """Best-price changes of wanted instruments in order of ordinal, as published for their venue.
-
-    Rows: (publisher, instrument, ordinal, ts_event, ts_recv, bid, ask, raw_crossed). While a book has an overlay its
-    raw BBO is not published; the AUCTION row of the same event end is. Call before `books.fold(batch)`.
-    """
-    rows: list[tuple[Any, ...]] = []
-    overlaid = {key for key in books.overlays if key[1] in wanted}
-    auctions = _pick(batch.auctions, wanted)
-    changes: dict[tuple[int, int, int], tuple[Any, ...]] = {}
-    for row in auctions:
-        key = (int(row["ordinal"]), int(row["publisher_id"]), int(row["instrument_id"]))
-        changes[key] = row
-    bbo = _pick(batch.bbo, wanted)
-    merged: list[tuple[int, int, int, Any, Any]] = []
-    for fields in bbo.tolist():
-        ordinal, _, _, instrument, publisher = fields[:5]
-        merged.append(
-            (ordinal, publisher, instrument, fields, changes.pop((ordinal, publisher, instrument), None))
-        )
-    merged.extend((*key, None, row) for key, row in changes.items())
-    if changes:
-        merged.sort(key=lambda item: item[0])
-    for ordinal, publisher, instrument, fields, auction in merged:
-        key2 = (publisher, instrument)
-        if auction is not None:
-            if auction["present"]:
-                overlaid.add(key2)
-                bid = (int(auction["bid_px"]), int(auction["bid_sz"]), int(auction["bid_ct"]))
-                ask = (int(auction["ask_px"]), int(auction["ask_sz"]), int(auction["ask_ct"]))
-                times = (int(auction["ts_event"]), int(auction["ts_recv"]))
-                rows.append((publisher, instrument, ordinal, *times, bid, ask, False))
-                continue
-            overlaid.discard(key2)
-        if fields is None or key2 in overlaid:
-            continue
-        _, ts_event, ts_recv, _, _, flags, _, bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct = fields
-        crossed = bool(flags & BOOK_CROSSED)
-        rows.append(
-            (
-                publisher,
-                instrument,
-                ordinal,
-                ts_event,
-                ts_recv,
-                (bid_px, bid_sz, bid_ct),
-                (ask_px, ask_sz, ask_ct),
-                crossed,
-            )
-        )
-    return rows
-
-
-def _pick(rows: Rows, wanted: Any) -> Rows:
-    """Rows of wanted instruments: a set for few, else all of them."""
-    if not len(rows) or wanted is None:
-        return rows
-    if len(wanted) == 1:
-        picked: Rows = rows[rows["instrument_id"] == next(iter(wanted))]
-        return picked
-    return rows[np.isin(rows["instrument_id"], np.fromiter(wanted, np.uint32, len(wanted)))]
+def _first(levels: Sequence[Side]) -> Side:
+    px, size, count = levels[0] if levels else EMPTY_SIDE
+    return px, size, count

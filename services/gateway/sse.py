@@ -175,7 +175,7 @@ class StreamEndpoint:
         hub, now_ns = self.hub, time.time_ns()
         expires_ns = now_ns + round((client.expires - time.monotonic()) * 1e9)
         plans = [resume.plan(topic, position) for topic in group.topics]
-        id_block = group.id_block()
+        id_block = vector.id_block(group.position())
         slow = [plan for plan in plans if plan.read]
         if slow:
             await self.resumer.read(slow, position)

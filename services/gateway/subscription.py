@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from services.gateway.instruments import ALL_SYMBOLS, Directory, Instrument
 from services.gateway.problems import Problem, bad_parameter
-from services.gateway.topics import CHANNELS, TopicKey
+from services.gateway.topic import CHANNELS, TopicKey
 
 MAX_QUERY_CHARS = 16_384
 MAX_SYMBOLS = 2_000

@@ -31,6 +31,11 @@ def encode(vector: Vector) -> str:
     return ";".join(f"{feed}:{session}:{','.join(parts)}" for (feed, session), parts in feeds.items())
 
 
+def id_block(vector: Mapping[ShardKey, Position]) -> bytes:
+    """The id-only block that closes a write."""
+    return b"id: %b\n\n" % encode(vector).encode()
+
+
 def parse(text: str) -> dict[ShardKey, Position]:
     """The vector of an id; ValueError for anything `encode` did not write."""
     if len(text) > MAX_CHARS:

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -234,6 +236,61 @@ class Gateway:
     def caught_up(self, feed: Feed) -> None:
         """Wait until everything committed is folded."""
         eventually(lambda: all(self.position(feed, s) == feed.ordinals[s] for s in range(feed.shards)))
+
+
+class GatewayProcess:
+    """A gateway as operators run it: killed and started again on the same port. A context manager."""
+
+    def __init__(self, broker_url: str, prefix: str, **settings: object) -> None:
+        self._settings = {
+            "broker": broker_url,
+            "prefix": prefix,
+            "log": "json",
+            "drain_spread_s": 0,
+            **settings,
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it serves the books."""
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
+        command = [sys.executable, "-m", "services.gateway", f"--port={self.port}", *options]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if '"serving"' in line:
+                self.port = int(json.loads(line)["address"].rsplit(":", 1)[1])
+                break
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
+        eventually(lambda: self.json("/v1/instruments")["instruments"])
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def json(self, path: str) -> Any:
+        try:
+            return httpx.get(self.url + path, timeout=20).raise_for_status().json()
+        except httpx.HTTPError as error:
+            raise AssertionError(str(error)) from error
+
+    def __enter__(self) -> GatewayProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        for stream in [each for each in OPEN if each.server == self.url]:
+            stream.close()
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.gateway.subscription import MAX_DEPTH, MAX_INTERVAL_MS
 from services.gateway.table import END, PUBLISHER, SESSION, START, TEXT, Param
-from services.gateway.topics import CHANNELS
+from services.gateway.topic import CHANNELS
 
 SYMBOLS = Param(
     "symbols",

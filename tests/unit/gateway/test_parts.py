@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.gateway import encode, subscription, times, vector
 from services.gateway.auth import Principal, is_loopback
-from services.gateway.bars import Bars
+from services.gateway.channels.bars import Bars
 from services.gateway.close_codes import Bye
 from services.gateway.instruments import Directory, Feed
 from services.gateway.limits import Lease, Limits
@@ -292,7 +292,8 @@ def test_a_shard_list_is_checked() -> None:
 
 def test_published_best_prices_equal_the_view_at_every_event_end() -> None:
     """Folding BBO and AUCTION rows gives, at each event, what the engine itself would publish."""
-    from services.gateway.shards import ShardBooks, published_bbo
+    from services.gateway.best import published_bbo
+    from services.gateway.shards import ShardBooks
 
     rng = np.random.default_rng(5)
     state = ShardState("uncross", kind="reference")
@@ -319,8 +320,8 @@ def test_published_best_prices_equal_the_view_at_every_event_end() -> None:
         )
         batch = state.apply(entry)
         for row in published_bbo(books, batch, {1}):
-            last = row[5:7]
-        books.fold(batch)
+            last = row[2][3:5]
+        books.fold(batch, batch.touched.tolist())
         seen_overlay |= bool(books.overlays)
         bids, asks = state.engine.view(1, 1, 1)
         expected = tuple(tuple(side[0]) if side else (UNDEF_PX, 0, 0) for side in (bids, asks))

@@ -1,10 +1,12 @@
-"""1 s and 1 m bars of the trades of one view, by ts_recv."""
+"""`bars`: 1 s and 1 m bars of the trades of one view, by ts_recv."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from services.gateway import encode
+from services.gateway.topic import Topic
 from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX, UNDEF_TS
 
 PERIODS = {"1s": 1_000_000_000, "1m": 60_000_000_000}
@@ -74,3 +76,34 @@ class Bars:
 
     def current(self) -> list[dict[str, Any]]:
         return [bar.body(period) for period, bar in sorted(self._open.items())]
+
+
+class BarsTopic(Topic):
+    """Bars while they grow, a few times a second, and once closed."""
+
+    min_interval_s = 0.25
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._bars = Bars()
+
+    def forget(self) -> None:
+        self._bars = Bars()
+
+    def take(self, row: Any) -> None:
+        self._bars.trade(int(row["ts_recv"]), int(row["price"]), int(row["size"]), int(row["side"]))
+
+    def tick(self, ts_recv: int) -> bool:
+        """Market time has reached `ts_recv`: bars before it close; whether any did."""
+        return self._bars.clock(ts_recv)
+
+    def _events(self, bars: Iterable[tuple[dict[str, Any], bool]]) -> bytes:
+        head = {**self.head, "publisher_id": self.key.publisher, "session": self.books.session}
+        return b"".join(encode.event("bar", {**head, **bar, "closed": closed}) for bar, closed in bars)
+
+    def chunk(self, now_ns: int) -> bytes:
+        self.q = self.books.ordinal
+        return self._events(self._bars.take())
+
+    def snapshot(self, now_ns: int) -> bytes:
+        return self._events((bar, False) for bar in self._bars.current())

@@ -1,0 +1,36 @@
+"""`trades`: every trade, in order of (end, ordinal)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from services.gateway import encode
+from services.gateway.topic import Topic
+
+
+class TradesTopic(Topic):
+    """Rows of layout TRADE until they are said."""
+
+    lossless = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._rows: list[Any] = []
+
+    def forget(self) -> None:
+        self._rows = []
+
+    def take(self, row: Any) -> None:
+        self._rows.append(row)
+
+    def encode(self, rows: Iterable[Any], stamps: list[Any], session: int) -> bytes:
+        return b"".join(
+            encode.event("trade", {**self.head, **encode.trade(row, session), "stamps": stamps})
+            for row in rows
+        )
+
+    def chunk(self, now_ns: int) -> bytes:
+        rows, self._rows = self._rows, []
+        self.q = self.books.ordinal
+        return self.encode(rows, encode.stamps(self.books.stamps, now_ns), self.books.session)
