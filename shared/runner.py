@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from shared import logs, metrics
 from shared.broker import Broker
 from shared.embedded import die_with_parent
-from shared.errors import BrokerLost, MboError, UsageError
+from shared.errors import BrokerFull, BrokerLost, MboError, UsageError
 from shared.settings import ServiceSettings
 
 BACKOFF_FIRST_S = 0.05
@@ -230,7 +230,7 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
                 restarts.labels(service.role, type(error).__name__).inc()
                 log.limited("restarting", reason=type(error).__name__, detail=str(error), facts=error.facts)
                 service.reset()
-                if isinstance(error, BrokerLost):
+                if isinstance(error, BrokerLost | BrokerFull):
                     stop.event.wait(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                     backoff = min(backoff * 2, BACKOFF_MOST_S)
         health.set(False, "draining")

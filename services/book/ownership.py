@@ -33,9 +33,10 @@ class Table(NamedTuple):
     def alive(self) -> list[str]:
         return sorted(worker for worker, until in self.members.items() if until > self.now_ms)
 
-    def is_free(self, shard: int) -> bool:
+    def is_free(self, shard: int, worker: str) -> bool:
+        """Whether `worker` may take it; a lease in its own name is a former life's, which the new token fences."""
         lease = self.leases[shard]
-        return not lease.owner or lease.until_ms <= self.now_ms
+        return lease.owner in ("", worker) or lease.until_ms <= self.now_ms
 
 
 def fair_share(worker: str, alive: list[str], shards: int) -> int:
@@ -93,7 +94,7 @@ class Ownership:
 
     def wanted(self, table: Table) -> list[int]:
         """Free shards to take now, in random order so that workers seldom meet."""
-        free = [s for s in range(self.shards) if s not in self.tokens and table.is_free(s)]
+        free = [s for s in range(self.shards) if s not in self.tokens and table.is_free(s, self.worker)]
         if self.fixed is not None:
             return [s for s in free if s in self.fixed]
         under = fair_share(self.worker, table.alive(), self.shards) - len(self.tokens)

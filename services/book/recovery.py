@@ -18,9 +18,12 @@ log = logs.get("book")
 PAGE_ENTRIES = 64
 
 
-def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, policy: Policy) -> ShardState:
-    """The state at the committed offset of a shard: newest good image, then the stream, silently.
+def recover(
+    broker: Broker, settings: BookSettings, feed: str, shard: int, policy: Policy
+) -> tuple[ShardState, str]:
+    """The state at the committed offset of a shard, and the offset of the image it came from ("": none).
 
+    Newest good image, then the stream, silently.
     If neither reaches (no image, and the stream trimmed), from what persist has stored; without that the shard is stale
     from here on and says so.
     """
@@ -42,12 +45,12 @@ def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, polic
             log.warning("stream does not reach the image", feed=feed, shard=shard, detail=str(gap))
             continue
         found.labels(feed, "image").inc()
-        return state
+        return state, str(pointer["offset"])
     state = ShardState(policy, kind=settings.engine)
     try:
         replay(broker, state, feed, shard, committed)
         found.labels(feed, "stream" if committed > (0, 0) else "begin").inc()
-        return state
+        return state, ""
     except Gap as gap:
         log.warning("stream does not reach its beginning", feed=feed, shard=shard, detail=str(gap))
     try:
@@ -61,7 +64,7 @@ def recover(broker: Broker, settings: BookSettings, feed: str, shard: int, polic
         state = ShardState(policy, kind=settings.engine)
         state.session, state.ordinal = committed
         state.stale = True
-    return state
+    return state, ""
 
 
 def from_history(broker: Broker, feed: str, shard: int, committed: tuple[int, int]) -> ShardState:

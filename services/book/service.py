@@ -206,11 +206,12 @@ class BookService:
         feed, token = ownership.feed, ownership.tokens[shard]
         policy: Any = self.broker.hash(self.broker.keys.feed(feed, "meta")).get("policy", "uncross")
         try:
-            state = recover(self.broker, self.settings, feed, shard, policy)
+            state, image = recover(self.broker, self.settings, feed, shard, policy)
         except Gap:
             ownership.release([shard])
             return
         owned = OwnedShard(self.broker, self.clock, self.settings, feed, shard, token, state)
+        owned.image_offset = image  # two kept images of one offset would be worth one
         owned.may_skip = self._gaps.get((feed, shard), 0) >= MAX_RECOVERIES
         self.owned[feed, shard] = owned
         metrics.get("mbo_book_takeovers_total").labels(feed).inc()

@@ -88,3 +88,12 @@ def test_a_static_assignment_takes_only_its_shards(broker: Broker, fixed: frozen
     pinned = member(broker, "a", fixed=fixed)
     settle(pinned)
     assert set(pinned.tokens) == fixed
+
+
+def test_a_restarted_worker_need_not_wait_for_its_own_leases(broker: Broker) -> None:
+    before = member(broker, "a")
+    settle(before)
+    after = member(broker, "a")  # the same name, as the launcher gives it again
+    settle(after)
+    assert sorted(after.tokens) == list(range(SHARDS))
+    assert sorted(before.renew()) == list(range(SHARDS))  # what is left of the first is fenced

@@ -69,9 +69,12 @@ def entries(broker: Broker, shard: int) -> list[tuple[bytes, InEntry]]:
 def cut_tail(broker: Broker, stream: str, count: int) -> None:
     """What a broker does that comes back without its last AOF bytes: the stream ends earlier, and nothing tells."""
     rows = broker.call("XRANGE", stream, "-", "+")
+    left = rows[: len(rows) - count]
     broker.call("DEL", stream)
-    for entry_id, fields in rows[: len(rows) - count]:
+    for entry_id, fields in left:
         broker.call("XADD", stream, entry_id, *fields)
+    writer = stream.rpartition(":")[0] + ":writer"  # the same script wrote it: it goes with the entry
+    broker.call("HSET", writer, stream, left[-1][0] if left else "0-0")
 
 
 def check_exactly_once(broker: Broker, sent: Rows) -> None:
