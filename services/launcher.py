@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from shared import logs
 from shared.embedded import EmbeddedBroker
 from shared.runner import INTERNAL_ERROR, StopFlag
+from shared.settings import ServiceSettings, environment_of
 
 log = logs.get("launcher")
 
@@ -35,6 +36,7 @@ class Child:
     role: str
     name: str
     argv: list[str]
+    settings: type[ServiceSettings] = ServiceSettings  # what it takes of the environment
     nice: int = 0
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
@@ -43,7 +45,8 @@ class Child:
     restarts: int = 0
 
     def start(self) -> None:
-        env = {**os.environ, "MBO_HELPER": str(os.getpid()), "MBO_SERVICE": self.name}
+        env = environment_of(self.settings, os.environ)
+        env |= {"MBO_HELPER": str(os.getpid()), "MBO_SERVICE": self.name}
         command = [sys.executable, "-m", f"services.{self.role}", *self.argv]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, start_new_session=True)
         if self.nice:

@@ -149,15 +149,18 @@ def children(
             ingest.append(f"--{flag}" if value else f"--no-{flag}")
         elif value not in (None, (), ""):
             ingest += [f"--{flag}", *(value if isinstance(value, list | tuple) else (str(value),))]
-    found = [Child("persist", "persist", [*common, "--data", str(config.data)])]
+    found = [Child("persist", "persist", [*common, "--data", str(config.data)], PersistSettings)]
     found += [
-        Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"]) for i in range(config.books)
+        Child("book", f"book-{i}", [*common, "--owner", f"book-{i}-{run_id}"], BookSettings)
+        for i in range(config.books)
     ]
     found += [
-        Child("gateway", f"gateway-{i}", [*common, "--host", config.host, "--port", str(port)])
+        Child(
+            "gateway", f"gateway-{i}", [*common, "--host", config.host, "--port", str(port)], GatewaySettings
+        )
         for i, port in enumerate(ports)
     ]
-    return [Child("ingest", "ingest", ingest), *found]
+    return [Child("ingest", "ingest", ingest, IngestSettings), *found]
 
 
 def check_broker(url: str, prefix: str) -> None:

@@ -99,6 +99,16 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequen
             )
 
 
+def environment_of(cls: type[Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for a process that takes `cls`, without the settings of other services (which it would refuse)."""
+    mine = {ENV_PREFIX + name.upper() for name in _names(cls)} | FOREIGN_VARIABLES
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(ENV_PREFIX) or name in mine or name.startswith(FOREIGN_PREFIXES)
+    }
+
+
 def build(cls: type[S], given: Mapping[str, Any], environ: Mapping[str, str], known: Sequence[str] = ()) -> S:
     """An instance from parsed options and the environment. `known`: further MBO_ names that are no error.
 

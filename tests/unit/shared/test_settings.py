@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from shared.errors import UsageError
-from shared.settings import ServiceSettings, build, describe, load, option
+from shared.settings import ServiceSettings, build, describe, environment_of, load, option
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +55,8 @@ def test_secrets_are_not_shown() -> None:
     text = describe(build(Example, {"secret": "hush", "broker": "redis://me:hush@h:1/0"}, {}))
     assert "hush" not in text
     assert "redis://me:***@h:1/0" in text
+
+
+def test_a_child_gets_its_own_settings_and_not_those_of_other_services() -> None:
+    environ = {"MBO_COUNT": "4", "MBO_HISTORY_PORT": "1", "MBO_TEST_DATA": "x", "PATH": "/bin"}
+    assert environment_of(Example, environ) == {"MBO_COUNT": "4", "MBO_TEST_DATA": "x", "PATH": "/bin"}
