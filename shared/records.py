@@ -6,6 +6,7 @@ on the wire and lies in stored blocks, byte for byte, so a change here is a chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -195,3 +196,11 @@ for _layout, _bytes in (
 def empty(layout: np.dtype[Any]) -> Rows:
     """A zero-length row array of `layout`."""
     return np.empty(0, layout)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Contiguous rows of one layout one after another, read-only.
+
+    By their bytes: np.concatenate promotes structured types in Python, at 20 µs a call.
+    """
+    return np.frombuffer(b"".join([rows.data for rows in parts]), parts[0].dtype)

@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 
-ROOT = Path(__file__).resolve().parent.parent
+# A busy machine is no failure: nothing here asserts how long an example takes.
+hypothesis.settings.register_profile("mbo", deadline=None)
+hypothesis.settings.load_profile("mbo")
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +52,9 @@ def broker(broker_url: str, prefix: str) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def market_data() -> Path:
     """The folder of real files (`MBO_TEST_DATA`); tests on it skip by name where it is absent, except in CI."""
-    folder = Path(os.environ.get("MBO_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
+    named = os.environ.get("MBO_TEST_DATA", "")
+    if not named or not Path(named).is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"CI must have the real data in {folder}")
-        pytest.skip(f"no real market data in {folder} (set MBO_TEST_DATA)")
-    return folder
+            pytest.fail(f"CI must have the real data: MBO_TEST_DATA is {named!r}")
+        pytest.skip(f"no real market data (MBO_TEST_DATA is {named!r})")
+    return Path(named)

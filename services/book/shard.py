@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from services.book.settings import BookSettings
 from shared import logs, metrics
 from shared.broker import Broker, Command, Entry
@@ -13,6 +11,7 @@ from shared.clock import Clock
 from shared.errors import Gap, WireError
 from shared.images import Staged
 from shared.orderbook.shard import ShardState
+from shared.records import joined
 from shared.wire.codec import InEntry, decode_in, encode_out
 from shared.wire.keys import parse_id, stream_id
 from shared.wire.reading import follow
@@ -89,7 +88,7 @@ class OwnedShard:
             return
         first = run[0]
         if len(run) > 1:
-            records = np.concatenate([entry.records for entry in run if entry.records is not None])
+            records = joined([entry.records for entry in run if entry.records is not None])
             first = first._replace(n=len(records), records=records, ts_due=min(e.ts_due for e in run))
         self._commit_entry(first, commands)
 

@@ -53,6 +53,7 @@ class Feed:
         )
         self._flushed_at = 0.0
         self._busy = False
+        self._was_full = False  # the last flush took all it may: more is due
         self._renew_at = 0.0
         self._standby_at = 0.0
         self._progress = FeedProgress(name, source.total)
@@ -138,6 +139,10 @@ class Feed:
 
     def _release(self) -> float:
         """Give what is due to the publisher and flush; at the end of the source, end the session."""
+        floor = (self.settings.busy_floor_ms if self._busy else self.settings.floor_ms) / 1000
+        left = self._flushed_at + floor - self.clock.monotonic()
+        if left > 0 and not self._was_full:
+            return left  # and then all that is due, as one array
         wait = self._release_due()
         if self._is_exhausted and self._ahead is None:
             self.publisher.finish()
@@ -147,18 +152,14 @@ class Feed:
             log.info("source ended", feed=self.name, position=self.publisher.position)
             self._finish_source()
             return 0.0
-        now = self.clock.monotonic()
         if not self.publisher.buffered:
-            self._busy = False
+            self._busy = self._was_full = False
             return wait
-        floor = (self.settings.busy_floor_ms if self._busy else self.settings.floor_ms) / 1000
-        left = self._flushed_at + floor - now
-        if left > 0 and self.publisher.buffered < self.settings.entry_records:
-            return left
+        self._was_full = self.publisher.buffered >= self.settings.entry_records
         self._wait_seconds.observe(max(self.clock.now_ns() - self._oldest_due, 0) / NS)
         self.publisher.flush()
         self._oldest_due = 0
-        self._flushed_at, self._busy = now, True
+        self._flushed_at, self._busy = self.clock.monotonic(), True
         return 0.0
 
     def _release_due(self) -> float:

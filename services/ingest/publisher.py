@@ -12,8 +12,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from services.ingest.router import split
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.base import Chunk, Source
@@ -21,7 +19,7 @@ from shared import logs, metrics
 from shared.broker import Broker, Command, Pending
 from shared.clock import Clock
 from shared.errors import Diverged, Fenced, UsageError, WireError
-from shared.records import Rows
+from shared.records import Rows, joined
 from shared.wire import codec
 from shared.wire.keys import MAX_SHARDS, shard_of, stream_id
 
@@ -320,7 +318,7 @@ class Publisher:
             while index < len(parts) and not isinstance(following := parts[index][1], Mapping):
                 run.append(following)
                 index += 1
-            records = run[0] if len(run) == 1 else np.concatenate(run)
+            records = run[0] if len(run) == 1 else joined(run)
             pieces += [(ts_due, records[begin : begin + limit]) for begin in range(0, len(records), limit)]
         return pieces
 

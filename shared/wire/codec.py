@@ -56,8 +56,11 @@ class OutEntry(NamedTuple):
         return self.first + self.n - 1
 
 
+_BIN_HEAD = struct.Struct(">BI").pack
+
+
 def _bin_head(length: int) -> bytes:
-    return struct.pack(">BI", 0xC6, length)
+    return _BIN_HEAD(0xC6, length)
 
 
 def encode_records(
@@ -84,12 +87,16 @@ def encode_out(
     fixed: tuple[object, ...] = (VERSION, RECORDS, n, first, ts_due, ts_ingest, ts_book, flags)
     if control is not None:
         fixed = (VERSION, CONTROL, n, first, ts_due, ts_ingest, ts_book, flags, control)
-    parts = [bytes((0x90 | (len(fixed) + 5),))]
-    parts.extend(msgpack.packb(item) for item in fixed)
+    head = msgpack.packb(
+        fixed
+    )  # an array of up to 15 has a head of one byte: put in one that counts the bins too
+    parts: list[bytes | memoryview] = [bytes((0x90 | (len(fixed) + 5),)), head[1:]]
     for rows in batch[:5]:
         assert rows is not None
-        parts.append(_bin_head(rows.nbytes))
-        parts.append(rows.tobytes())
+        size = rows.nbytes
+        parts.append(_bin_head(size))
+        if size:
+            parts.append(rows.data)
     return b"".join(parts)
 
 
