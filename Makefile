@@ -4,7 +4,7 @@ STAMP := .venv/.installed
 WARM := .venv/.warm
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
-.PHONY: help install lock format check test test-all test-page chaos mutants bench demo browser screenshots containers clean
+.PHONY: help install lock format check test test-all test-page chaos mutants bench curves demo browser screenshots containers clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,12 +65,11 @@ screenshots: browser ## take the README's pictures anew (BASE_URL for a running 
 containers: install ## build the images, run compose and Kubernetes files on podman (CONTAINERS=--stand-ins: no registry)
 	$(PY) -m tests.deploy.containers $(CONTAINERS)
 
-bench: install ## every benchmark; RESULTS.md says how to read them
-	.venv/bin/mbo bench engine
-	.venv/bin/mbo bench pipeline --runs 5
-	.venv/bin/mbo bench pipeline --runs 5 --rate 500000
-	.venv/bin/mbo bench pipeline --runs 3 --rate 10000
-	.venv/bin/mbo bench sse
+bench: install ## every benchmark; rewrites its sections of tests/benchmarks/RESULTS.md
+	$(PY) -m tests.benchmarks.report
+
+curves: install ## cost of the pipeline by instruments, shards, workers, clients, entry size, records (an hour)
+	$(PY) -m tests.benchmarks.curves
 
 demo: install ## the whole pipeline with a simulated market, page on http://127.0.0.1:8080
 	.venv/bin/mbo demo

@@ -134,6 +134,10 @@ class Run:
             time.sleep(warm)
             result = self._window(shards)
             result.update(self._taken(tap))
+            if self.args.clients and (not result["events"] or result["lost"]):
+                raise MboError(
+                    f"latency is not measured: {result['events']} events, {result['lost']} streams lost"
+                )
             result["state_ok"] = self._drained() and self._state_ok()
             return result
         finally:

@@ -1,0 +1,164 @@
+"""`python -m tests.benchmarks.report [NAME …]`: run benchmarks and write what they measured into RESULTS.md.
+
+Each section of RESULTS.md between `<!-- NAME -->` and `<!-- /NAME -->` belongs to one row of BENCHMARKS and is written
+only here, with date, commit and machine. Without names, all of them run; the exit status says whether each was right.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+Table = Iterator[Sequence[object]]  # the head first
+
+
+class Benchmark(NamedTuple):
+    """One section: the arguments of `mbo bench`, and the table of its JSON answer."""
+
+    name: str
+    args: str
+    table: Callable[[Any], Table]
+
+    @property
+    def command(self) -> str:
+        return f"mbo bench {self.args}"
+
+
+def engine(rows: list[dict[str, Any]]) -> Table:
+    yield "data", "engine", "outputs", "M records/s", "bbo_hash"
+    for row in rows:
+        yield (
+            row["data"],
+            row["engine"],
+            row["outputs"],
+            f"{row['records_per_s'] / 1e6:.2f}",
+            row["bbo_hash"][:12],
+        )
+
+
+def pipeline(found: dict[str, Any]) -> Table:
+    spread, cpu = found["spread"], found["cpu_s_per_million"]
+    yield "", "median run", f"all {found['runs']} runs"
+    yield "records/s", f"{found['records_per_s']:,.0f}", ", ".join(f"{x:,}" for x in spread["records_per_s"])
+    yield (
+        "CPU-s per million",
+        f"{cpu['total']:.2f}",
+        ", ".join(f"{x:.2f}" for x in spread["cpu_s_per_million"]),
+    )
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in cpu.items() if name != "total")
+    yield "… by process", parts, ""
+    for stage, values in found["latency_ms"].items():
+        said = " / ".join(f"{values[name]:.2f}" for name in ("p50", "p99", "p99_9", "max"))
+        runs = ", ".join(
+            f"{a:.2f} / {b:.2f}" for a, b in zip(spread["p50_ms"], spread["p99_ms"], strict=True)
+        )
+        yield f"{stage}, p50 / p99 / p99.9 / max ms", said, runs if stage == "end_to_end" else ""
+    yield "RSS MB", ", ".join(f"{name} {value:.0f}" for name, value in found["rss_mb"].items()), ""
+    yield "end state", "as the offline rebuild" if found["state_ok"] else "WRONG", ""
+
+
+def sse(rows: list[dict[str, Any]]) -> Table:
+    yield (
+        "scenario",
+        "clients",
+        "events/s",
+        "M records/s",
+        "p50 / p99 ms",
+        "KB a client",
+        "gateway, % of a core",
+        "storm s",
+    )
+    for row in rows:
+        latency = row["latency_ms"]
+        yield (row["scenario"], row["clients"], f"{row['events_per_s']:,.0f}", f"{row['records_per_s'] / 1e6:.2f}",
+               f"{latency.get('p50', 0):.1f} / {latency.get('p99', 0):.1f}", f"{row['kb_per_client']:.1f}",
+               f"{row['cpu_percent']:.0f}", f"{row['storm_s']:.2f}")  # fmt: skip
+
+
+def persist(rows: list[dict[str, Any]]) -> Table:
+    names = [name for name in rows[0] if name not in ("instruments", "records")]
+    yield "", *(f"{row['instruments']} instruments, {row['records']:,} records" for row in rows)
+    for name in names:
+        yield name, *(f"{row[name]:,.2f}" for row in rows)
+
+
+BENCHMARKS = (
+    Benchmark("engine", "engine --json", engine),
+    Benchmark("full tilt", "pipeline --runs 5 --json", pipeline),
+    Benchmark("full tilt without persist", "pipeline --runs 5 --no-persist --json", pipeline),
+    Benchmark("500 k records/s", "pipeline --runs 5 --rate 500000 --json", pipeline),
+    Benchmark("10 k records/s", "pipeline --runs 5 --rate 10000 --json", pipeline),
+    Benchmark("sse", "sse --scenario all --json", sse),
+    Benchmark("persist", "persist --json", persist),
+)
+
+
+def machine() -> str:
+    """Where and when: date, commit, CPU, cores, Python."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    cores = text.count("processor\t")
+    return (f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}, "
+            f"{model[1] if model else platform.machine()}, {cores} cores, "
+            f"Python {platform.python_version()}")  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in table]
+    lines.insert(1, "|" + "---|" * (lines[0].count("|") - 1))
+    return "\n".join(lines)
+
+
+def put(name: str, text: str, path: Path = RESULTS) -> None:
+    """Replace the section `name` of the results, or add it at the end."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    section = f"{start}\n{text.strip()}\n{end}"
+    whole = path.read_text(encoding="utf-8")
+    if start in whole:
+        before, _, rest = whole.partition(start)
+        whole = before + section + rest.partition(end)[2]
+    else:
+        whole = whole.rstrip() + "\n\n" + section + "\n"
+    path.write_text(whole, encoding="utf-8")
+
+
+def answer(args: str) -> Any:
+    """What `mbo bench ARGS` says in JSON; None if it failed."""
+    done = subprocess.run([sys.executable, "-m", "services", "bench", *args.split()], stdout=subprocess.PIPE, text=True,
+                          check=False)  # fmt: skip
+    return json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode == 0 else None
+
+
+def main(names: Sequence[str]) -> int:
+    known = {each.name: each for each in BENCHMARKS}
+    if unknown := [name for name in names if name not in known]:
+        print(f"no benchmark {unknown[0]!r}: there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    failed = []
+    for each in [known[name] for name in names] or BENCHMARKS:
+        print(f"{each.command} …", flush=True)
+        found = answer(each.args)
+        if found is None:
+            failed.append(each.name)
+            continue
+        text = markdown(each.table(found))
+        put(each.name, f"### {each.name}\n`{each.command}` · {machine()}\n\n{text}")
+        print(text, flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
