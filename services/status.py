@@ -46,19 +46,31 @@ COLUMNS = (
 FIELDS = {"end": "in", "rate/s": "rate", "seconds": "lag_s", "image": "image_age_s", "floor": "trim_floor"}
 
 
+def limits(status: dict[str, Any], feed: str) -> list[str]:
+    """What bounds a feed and how much of it is used, as its ingest process says; [] if none runs."""
+    details = [proc.get("detail") or {} for proc in status["processes"] if proc["role"] == "ingest"]
+    rows = [row for detail in details for row in detail.get("feeds", ()) if row["feed"] == feed]
+    row = next((row for row in rows if row["state"] != "standby" and "limits" in row), None)
+    if row is None:
+        return []
+    found = row["limits"]
+    said = ["backlog {:,} of {:,} records".format(*found["backlog_records"])]
+    if found["broker_bytes"][1]:
+        used, marks = found["broker_bytes"][0] / 1e6, [mark / 1e6 for mark in found["marks_bytes"]]
+        said.append(f"broker {used:,.0f} MB of marks at {marks[0]:,.0f} and {marks[1]:,.0f} MB")
+    if "journal_bytes" in found:
+        back = found["feed_back_records"]
+        said.append("journal {:,.0f} of {:,.0f} MB".format(*(size / 1e6 for size in found["journal_bytes"])))
+        said.append(f"fed back {back['ahead']:,} of {back['window']:,} records, {back['short']:,} to come")
+        said.append(f"{found['journaled_items']:,} items in the journal alone")
+    return [*said, f"held back: {row['held_back']}"] if row["held_back"] else said
+
+
 def _cell(row: dict[str, Any], name: str) -> str:
     if name.endswith(" lag"):
         reader = row["readers"].get(name.removesuffix(" lag"))
         return "-" if reader is None else str(reader["lag"])
-    value = row[
-        {
-            "end": "in",
-            "rate/s": "rate",
-            "seconds": "lag_s",
-            "image": "image_age_s",
-            "floor": "trim_floor",
-        }.get(name, name)
-    ]
+    value = row[FIELDS.get(name, name)]
     if value is None:
         return "-"
     return f"{value:.1f}" if isinstance(value, float) else str(value)
@@ -82,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{feed['feed']}  session {feed['session']} {feed['state']}  policy {feed['policy']}  owner {owner}"
         )
+        if said := limits(now, feed["feed"]):
+            print("  " + " · ".join(said))
         print("  " + "".join(f"{name:>{width}}" for name, width in COLUMNS))
         for row in feed["shards"]:
             cells = [_cell(row, name) for name, _ in COLUMNS]

@@ -98,6 +98,24 @@ INGEST: tuple[Metric, ...] = (
         "Records sent again after the broker lost them",
         ("feed",),
     ),
+    Metric(
+        "mbo_ingest_fed_back_records_total",
+        "counter",
+        "Records and controls given to persist again from the live journal, past the memory mark",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_feed_back_records",
+        "gauge",
+        "Records in `:back` that persist has not stored yet",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_journaled_items",
+        "gauge",
+        "Items that wait in the live journal alone because the broker is nearly full",
+        ("feed",),
+    ),
     Metric("mbo_ingest_gaps_total", "counter", "Gaps in the source that could not be filled", ("feed",)),
     Metric(
         "mbo_ingest_fenced_total",

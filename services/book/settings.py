@@ -15,7 +15,10 @@ class BookSettings(ServiceSettings):
     static_shards: str = option("", "fixed shards such as 0-7 or 0,3 instead of a fair share of all")
     lease_ms: int = option(2000, "time a shard stays owned without a heartbeat")
     poll_ms: int = option(200, "how often membership and leases are looked at")
-    image_s: float = option(10.0, "time between two images of a shard that changes")
+    image_s: float = option(10.0, "most time between two images of a shard that changes")
+    image_records: int = option(
+        500_000, "most records of a shard between two images: `:in` is kept back to the older one"
+    )
     block_ms: int = option(50, "longest wait for input in one read")
     read_entries: int = option(8, "most entries of a shard in one read")
     batch_records: int = option(8192, "most records applied and committed as one output entry")

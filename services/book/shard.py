@@ -120,7 +120,10 @@ class OwnedShard:
         """Whether it is time to take an image of the present state."""
         if self.state.session == 0 or self.image_offset == self.offset:
             return False
-        return self.force_image or self.clock.monotonic() - self.image_at >= self.settings.image_s
+        config = self.settings
+        if self.force_image or self.records >= config.image_records:
+            return True
+        return self.clock.monotonic() - self.image_at >= config.image_s
 
     def image_taken(self) -> None:
         self.image_offset, self.image_at, self.records, self.force_image = (

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
 
+from services.ingest.detour import LIVE_READ_S, Detour
+from services.ingest.feedback import FeedBack, Owned
 from services.ingest.pacing import NS, Pacer
 from services.ingest.progress import FeedProgress
 from services.ingest.publisher import Publisher, Waiting
 from services.ingest.settings import IngestSettings
-from services.ingest.sources.base import Chunk, EndOfSource, Source
+from services.ingest.sources.base import Chunk, EndOfSource, Journaled, Source
 from services.ingest.upkeep import Upkeep
 from shared import logs, metrics
 from shared.broker import Broker
@@ -19,7 +22,6 @@ from shared.clock import Clock
 log = logs.get("ingest")
 
 STANDBY_POLL_S = 0.2
-LIVE_READ_S = 0.001
 IDLE_S = 0.002  # longest nap while records are to come
 
 
@@ -36,12 +38,20 @@ class Feed:
         password: str | None,
     ) -> None:
         self.source, self.name, self.settings, self.clock = source, name, settings, clock
-        broker = Broker(settings.broker, settings.prefix, name=f"ingest-{name}", password=password)
-        self.control = Broker(
-            settings.broker, settings.prefix, name=f"ingest-{name}-control", password=password
+
+        def connect(part: str) -> Broker:
+            return Broker(settings.broker, settings.prefix, name=f"ingest-{name}{part}", password=password)
+
+        self.control = connect("-control")
+        self.publisher = Publisher(connect(""), self.control, clock, settings, name, owner)
+        self.feed_back = (
+            FeedBack(connect("-back"), clock, settings, name, source)
+            if isinstance(source, Journaled)
+            else None
         )
-        self.publisher = Publisher(broker, self.control, clock, settings, name, owner)
-        self.upkeep = Upkeep(self.control, clock, settings, name)
+        self._detour: Detour | None = None  # in the place of a live source while the broker is nearly full
+        self._spec: Mapping[str, Any] = {}
+        self.upkeep = Upkeep(self.control, clock, settings, name, self.feed_back)
         self.pacer = Pacer(clock, settings.speed, settings.rate)
         self.state = "starting"
         self.has_ended = False
@@ -83,6 +93,11 @@ class Feed:
         resume = self.publisher.start(self.source)
         metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
         self._ahead, self.state, self.has_ended, self._is_exhausted = None, "running", False, False
+        self._detour, self._spec = None, resume.spec
+        if self.feed_back is not None:
+            self.feed_back.owned = Owned(
+                self.publisher.token, resume.session, self.publisher.shards, resume.spec
+            )
         self.pacer = Pacer(self.clock, self.settings.speed, self.settings.rate)
         if resume.is_complete:
             log.info("source already complete: nothing added", feed=self.name, session=resume.session)
@@ -110,11 +125,28 @@ class Feed:
         self.upkeep.run(self.publisher)
         if self.has_ended:
             return 0.02
-        why = "" if self.source.is_live else self.upkeep.held_back()
-        if why:
-            self._held.labels(self.name, why).inc(IDLE_S)
+        if self._must_wait():
             return IDLE_S
         return self._release()
+
+    def _must_wait(self) -> bool:
+        """A replay waits for its readers and the broker's memory; live does not, but past the last mark it goes by way
+        of the journal, which can wait."""
+        if self.feed_back is not None:
+            if self._detour is None and self.upkeep.memory_critical:
+                given = self._ahead[0].position if self._ahead else self.publisher.position
+                at = self.publisher.position
+                self._detour, self._ahead = Detour(self.name, self.source, self._spec, at, given), None
+            elif self._detour is not None and self._detour.is_over:
+                self._detour = None
+        if self.source.is_live and self._detour is None:
+            return False
+        why = self.upkeep.held_back()
+        if why and self._detour is not None:
+            self._detour.journal(self.settings.entry_records * self.publisher.shards)
+        if why:
+            self._held.labels(self.name, why).inc(IDLE_S)
+        return bool(why)
 
     def _acknowledge(self) -> None:
         count = self.publisher.finish()
@@ -129,7 +161,7 @@ class Feed:
             return
         limit = self.settings.entry_records * self.publisher.shards
         try:
-            chunk = self.source.read(limit, LIVE_READ_S if self.source.is_live else 0.0)
+            chunk = (self._detour or self.source).read(limit, LIVE_READ_S if self.source.is_live else 0.0)
         except EndOfSource:
             self._is_exhausted = True
             return
@@ -198,18 +230,39 @@ class Feed:
             "total": self.source.total,
             "backlog": self.upkeep.backlog,
             "held_back": self.upkeep.held_back(),
+            "limits": self._limits(),
             "dataset": self.source.dataset,
             "live": self.source.is_live,
         }
 
+    def _limits(self) -> dict[str, Any]:
+        """What bounds this feed, and how much of it is used: for /readyz and `mbo status`."""
+        config, upkeep = self.settings, self.upkeep
+        found: dict[str, Any] = {
+            "backlog_records": [upkeep.backlog, config.max_backlog],
+            "broker_bytes": [upkeep.memory_used, upkeep.memory_limit],
+            "marks_bytes": [
+                round(upkeep.memory_limit * s) for s in (config.memory_share, config.live_memory_share)
+            ],
+        }
+        if self.feed_back is not None:
+            found["feed_back_records"] = self.feed_back.facts()
+            found["journal_bytes"] = [self.feed_back.source.journal_size(), config.journal_bytes]
+            found["journaled_items"] = self._detour.given - self._detour.position if self._detour else 0
+        return found
+
     def reset(self) -> None:
         """Forget everything but the source; the broker says where to go on."""
         self.state, self._ahead = "starting", None
+        if self.feed_back is not None:
+            self.feed_back.owned = None
         self.publisher.broker.close()
         self.control.close()
 
     def release(self) -> None:
         """Send what is buffered and give the feed to a standby."""
+        if self.feed_back is not None:
+            self.feed_back.owned = None
         if self.state in ("running", "ended"):
             self.publisher.finish()
             if self.publisher.buffered:
@@ -219,6 +272,8 @@ class Feed:
 
     def close(self) -> None:
         self._progress.close()
+        if self.feed_back is not None:
+            self.feed_back.close()
         self.source.close()
         self.publisher.broker.close()
         self.control.close()

@@ -50,7 +50,13 @@ class IngestSettings(ServiceSettings):
     max_backlog: int = option(
         2_000_000, "a replay is held back at so many records not yet taken by the slowest reader"
     )
-    memory_share: float = option(0.6, "a replay is held back at this share of the broker's maxmemory")
+    memory_share: float = option(
+        0.6,
+        "a replay is held back at this share of the broker's maxmemory; live is trimmed past a slow persist",
+    )
+    live_memory_share: float = option(
+        0.8, "at this share live goes to the journal only, until the broker has room again"
+    )
     lease_ms: int = option(3000, "time a feed stays owned without a heartbeat")
     owner: str = option("", "identity for the lease; default: host, pid and a random part")
     exit_at_end: bool = option(

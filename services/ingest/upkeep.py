@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.ingest.feedback import READER, FeedBack, anchor
 from services.ingest.publisher import Publisher
 from services.ingest.settings import IngestSettings
 from shared import logs, metrics
@@ -22,10 +23,21 @@ REWRITE_FACTOR = 4  # of the memory in use: what a rewrite would leave is about 
 class Upkeep:
     """Polls readers' offsets and the broker's memory for one feed, on the control connection."""
 
-    def __init__(self, broker: Broker, clock: Clock, settings: IngestSettings, feed: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        clock: Clock,
+        settings: IngestSettings,
+        feed: str,
+        feed_back: FeedBack | None = None,
+    ) -> None:
+        """`feed_back`: of a live feed, which can do without persist's offset past the memory mark."""
         self.broker, self.clock, self.settings, self.feed = broker, clock, settings, feed
+        self.feed_back = feed_back
         self.backlog = 0
-        self.memory_full = False
+        self.memory_full = False  # past `memory_share`
+        self.memory_critical = False  # past `live_memory_share`
+        self.memory_used = self.memory_limit = 0  # bytes
         self._due = {"backlog": 0.0, "trim": 0.0, "memory": 0.0}
         self._backlog_gauge = metrics.get("mbo_ingest_backlog_records").labels(feed)
 
@@ -62,8 +74,25 @@ class Upkeep:
             done = slowest[1] if slowest[0] == publisher.session else 0
             self.backlog += max(publisher.ordinals[shard] - done, 0)
             if trim:
-                self._trim(publisher, shard, min(taken))
+                self._trim(publisher, shard, self._floor(shard, dict(zip(fields, taken, strict=True))))
         self._backlog_gauge.set(self.backlog)
+
+    def _floor(self, shard: int, taken: dict[str, tuple[int, int]]) -> tuple[int, int]:
+        """Up to where a shard is trimmed: what all have passed; past the memory mark live does not wait for persist."""
+        floor = min(taken.values())
+        if (
+            self.feed_back is None
+            or self.feed_back.owned is None
+            or not self.memory_full
+            or READER not in taken
+        ):
+            return floor
+        stored = taken.pop(READER)
+        others = min(taken.values())
+        if others > stored and anchor(self.broker, self.feed_back.owned, self.feed, shard, stored):
+            log.limited("trimmed past persist: the journal feeds it back", feed=self.feed, shard=shard)
+            return others
+        return floor
 
     def _trim(self, publisher: Publisher, shard: int, floor: tuple[int, int]) -> None:
         if floor == (0, 0):
@@ -82,7 +111,9 @@ class Upkeep:
         used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
         metrics.get("mbo_ingest_broker_memory_bytes").set(used)
         metrics.get("mbo_ingest_broker_memory_limit_bytes").set(limit)
+        self.memory_used, self.memory_limit = used, limit
         was, self.memory_full = self.memory_full, bool(limit) and used > limit * self.settings.memory_share
+        self.memory_critical = bool(limit) and used > limit * self.settings.live_memory_share
         if self.memory_full and not was:
             log.limited(
                 "broker memory past its mark",

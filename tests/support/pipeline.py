@@ -23,7 +23,7 @@ Level = tuple[str, int, int]
 class Pipeline:
     """`mbo up` with `--port 0`; use as a context manager."""
 
-    def __init__(self, data: Path, *args: str) -> None:
+    def __init__(self, data: Path, *args: str, env: dict[str, str] | None = None) -> None:
         self.data = data
         command = [
             sys.executable,
@@ -40,7 +40,7 @@ class Pipeline:
         ]
         self.log_path = data.with_suffix(".log")
         self._log = self.log_path.open("wb")
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("MBO_")}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("MBO_")} | (env or {})
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._log, env=environ, text=True, start_new_session=True
         )

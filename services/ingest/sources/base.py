@@ -8,7 +8,7 @@ and gives it out again from the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shared.records import Rows
 
@@ -48,3 +48,23 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release files, connections and threads; safe to call twice."""
+
+
+class Reread(Protocol):
+    """Items that were given out before, once more."""
+
+    position: int
+
+    def read(self, limit: int) -> Chunk | None:
+        """The next items, at most `limit` records; raises EndOfSource where what was kept ended when it was opened."""
+
+
+@runtime_checkable
+class Journaled(Protocol):
+    """A live source: it keeps what it gave out, to a size, and another thread may read that while it goes on."""
+
+    def reread(self, position: int, spec: Mapping[str, Any]) -> Reread | None:
+        """From `position` on, the very same items; None if they are no longer kept. Raises SourceError."""
+
+    def journal_size(self) -> int:
+        """Bytes kept now; from any thread."""

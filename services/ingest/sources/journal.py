@@ -8,6 +8,7 @@ is a DBN file that Databento's own tools read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -104,6 +105,14 @@ class Journal:
                         yield decode_gap(part.message) or part.message
                     elif part.records is not None:
                         yield part.records
+
+    def size(self) -> int:
+        """Bytes of all segments."""
+        total = 0
+        for _, path in self.segments():
+            with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                total += path.stat().st_size
+        return total
 
     def newest_mtime_s(self) -> float:
         """When the journal was last written to, seconds since the epoch; 0.0 if it is empty."""

@@ -121,8 +121,7 @@ class LiveSource:
     def open(self, position: int, spec: Mapping[str, Any]) -> None:
         """Give out again what the journal holds from `position` on, then connect."""
         self.close()
-        folder = Path(self._options.data) / "journal" / self.dataset.lower() / str(spec.get("started", 0))
-        self._journal = Journal(folder, self.dataset, self._options.journal_bytes)
+        self._journal = Journal(self._folder(spec), self.dataset, self._options.journal_bytes)
         found = self._journal.saved(position)
         self._tracker, self._annotator = Tracker(), Annotator([])
         if found:
@@ -139,6 +138,25 @@ class LiveSource:
             # a power cut took the journal's end: what ingest had taken of it cannot be had again
             self._journal_ends_early = True
             self._sequence.position = position
+
+    def _folder(self, spec: Mapping[str, Any]) -> Path:
+        return Path(self._options.data) / "journal" / self.dataset.lower() / str(spec.get("started", 0))
+
+    def reread(self, position: int, spec: Mapping[str, Any]) -> Sequence | None:
+        """Beside `open` and `read`, in any thread: only files are read."""
+        journal = Journal(self._folder(spec), self.dataset, self._options.journal_bytes)
+        found = journal.saved(position)
+        if found is None:
+            return None
+        annotator = Annotator([])
+        annotator.restore(found[0].facts["annotator"])
+        sequence = Sequence(annotator.items(journal.read(found[1])))
+        sequence.position = found[0].position
+        return sequence if sequence.skip(position) else None
+
+    def journal_size(self) -> int:
+        journal = self._journal
+        return journal.size() if journal is not None else 0
 
     def _logical(self, paths: list[Path]) -> Iterator[Rows | Message | None]:
         """Everything in order.
