@@ -3,13 +3,16 @@
 A simulated market of many instruments flows at a rate through `mbo up` with two workers and two gateways. At random
 times a random fault strikes (tests/chaos/faults.py). At the end, against the file: the final books of an offline
 rebuild, every stored record byte for byte, a reader's fold of `:out`, and what SSE clients that reconnected hold.
+`--broker pair` runs on a primary with a lagging replica behind one address, through a network that is cut.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,18 +28,25 @@ from services.persist.sql import connect
 from services.persist.store import feeds_in
 from shared.client import Client
 from shared.dbn import Reader
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engine import Policy, make_engine
 from shared.orderbook.lines import final_lines
 from shared.records import MBO, Rows
 from shared.units import UNDEF_PX, UNDEF_TS, px_to_str
+from shared.wire.keys import parse_id
+from tests.chaos.brokers import Broker, Embedded, Replicated
 from tests.chaos.faults import Faults
 from tests.chaos.follower import Follower
+from tests.chaos.takeover import Watch, summary
 from tests.support import eventually
 from tests.support.pipeline import Pipeline
+from tests.support.proxy import Proxy
+from tests.support.replica import Pair
 
 SHARDS = 4
-PAUSE_S = (0.3, 1.8)  # between two faults
 FINISH_S = 300.0
+ZERO = (
+    "status", "missing", "duplicated", "reordered", "wrong_final_books", "out_gaps", "wrong_folded_books", "tracebacks",
+)  # fmt: skip
 
 
 class SseClient(threading.Thread):
@@ -105,60 +115,63 @@ def stored_by_shard(data: Path) -> dict[int, bytes]:
     return found
 
 
-def offline_books(path: Path, records: Rows) -> list[str]:
+def offline_books(path: Path, records: Rows, policy: Policy) -> list[str]:
     """The truth: one engine over the whole file, without a pipeline."""
     with Reader(path) as reader:
         symbols = {row.instrument_id: row.symbol for row in reader.metadata.instruments()}
-    engine = make_engine("raw")
+    engine = make_engine(policy)
     engine.apply(records, 1)
     engine.end()
     return sorted(final_lines(engine, symbols))
 
 
-def run(minutes: float, seed: int, rate: int, instruments: int, work: Path) -> dict[str, Any]:
+def run(args: argparse.Namespace, seed: int, work: Path) -> dict[str, Any]:
     rng = random.Random(seed)
     market, data = work / "market.dbn", work / "data"
-    make_market(market, instruments, round(rate * minutes * 60), seed)
+    make_market(market, args.instruments, round(args.rate * args.minutes * 60), seed)
     started = time.monotonic()
-    args = [
-        "--source",
-        str(market),
-        "--rate",
-        str(rate),
-        "--books",
-        "2",
-        "--gateways",
-        "2",
-        "--policy",
-        "raw",
-        "--drain",
-    ]
-    with Pipeline(data, *args) as pipeline:
-        address = pipeline.address()
-        faults = Faults(pipeline.process.pid, data, rng, work)
-        follower = Follower(data)
+    with contextlib.ExitStack() as stack:
+        pair = stack.enter_context(Pair(work / "pair")) if args.broker == "pair" else None
+        command = ["--source", str(market), "--rate", str(args.rate), "--policy", args.policy, "--drain"]
+        command += ["--books", "2", "--gateways", "2", *(["--broker", pair.url] if pair else [])]
+        pipeline = stack.enter_context(Pipeline(data, *command))
+        address, launcher = pipeline.address(), pipeline.process.pid
+        if pair:
+            broker: Broker = Replicated(pair, rng)
+            proxy = pair.proxy
+        else:
+            broker = Embedded(launcher, data, rng)
+            proxy = Proxy(work / "proxy.sock", data / "broker" / "broker.sock")
+        watch, follower = Watch(broker.url, every_s=0.02), Follower(broker.url)
         clients = [SseClient(address), SseClient(address)]
+        faults = Faults(launcher, broker, proxy, watch, rng, work / "extra-workers.log")
         try:
             eventually(
                 lambda: (data / "store").exists() and any((data / "store").glob("*.sqlite")), timeout_s=60
             )
-            for thread in (follower, *clients):
+            for thread in (watch, follower, *clients):
                 thread.start()
-            end = time.monotonic() + minutes * 60
+            end = time.monotonic() + args.minutes * 60
             while time.monotonic() < end and pipeline.process.poll() is None:
                 faults.inject()
-                time.sleep(rng.uniform(*PAUSE_S))
+                time.sleep(rng.uniform(0.1, 2 * args.pause - 0.1))
+            committed = sum(parse_id(shard.offset)[1] for shard in watch.shards().values() if shard.offset)
         finally:
             faults.end()
         status = pipeline.wait(FINISH_S)
         follower._stop_asked.set()
-    log = pipeline.log
+        watch.stop()
+        if not pair:
+            proxy.close()
     for client in clients:
         client.join(5)
-    took = time.monotonic() - started
-    counts = dict(faults.counts)
-    return {"status": status, "seconds": round(took), "faults": sum(counts.values()), "kinds": counts,
-            **compare(market, data, follower, clients), "tracebacks": log.count("Traceback")}  # fmt: skip
+    counts = dict(sorted(faults.counts.items()))
+    found = {
+        "status": status, "seconds": round(time.monotonic() - started), "faults": sum(counts.values()),
+        "kinds": counts, "ordinals_committed_amid_faults": committed, "takeover_of_a_shard": summary(watch.times),
+    }  # fmt: skip
+    found |= compare(market, data, follower, clients, args.policy)
+    return {**found, "tracebacks": pipeline.log.count("Traceback")}
 
 
 def consolidated(lines: list[dict[str, Any]]) -> dict[str, list[list[list[Any]]]]:
@@ -181,7 +194,9 @@ def consolidated(lines: list[dict[str, Any]]) -> dict[str, list[list[list[Any]]]
     }
 
 
-def compare(market: Path, data: Path, follower: Follower, clients: list[SseClient]) -> dict[str, Any]:
+def compare(
+    market: Path, data: Path, follower: Follower, clients: list[SseClient], policy: Policy
+) -> dict[str, Any]:
     """Counts of everything that is not as the source says; all must be 0."""
     sent = source_records(market)
     stored = stored_by_shard(data)
@@ -191,7 +206,7 @@ def compare(market: Path, data: Path, follower: Follower, clients: list[SseClien
         difference = (len(want) - len(got)) // MBO.itemsize
         missing, doubled = missing + max(difference, 0), doubled + max(-difference, 0)
         reordered += difference == 0 and want != got
-    truth = offline_books(market, sent)
+    truth = offline_books(market, sent, policy)
     final = (data / "final-books.jsonl").read_text(encoding="utf-8").splitlines()
     lines = [json.loads(line) for line in truth]
     shown = consolidated(lines)
@@ -220,27 +235,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--rate", type=int, default=4000, help="records a second")
     parser.add_argument("--instruments", type=int, default=200)
+    parser.add_argument("--policy", choices=("raw", "execute"), default="raw")
+    parser.add_argument("--broker", choices=("embedded", "pair"), default="embedded")
+    parser.add_argument("--pause", type=float, default=0.6, help="mean seconds between two faults, above 0.1")
     parser.add_argument("--keep", action="store_true", help="keep the working folder")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
     work = Path(tempfile.mkdtemp(prefix="mbo-chaos-"))
-    print(f"chaos: seed {seed}, {args.minutes} min, {args.rate} records/s, folder {work}", flush=True)
-    found = run(args.minutes, seed, args.rate, args.instruments, work)
+    print(f"chaos: seed {seed}, {vars(args)}, folder {work}", flush=True)
+    found = run(args, seed, work)
     print(json.dumps(found, indent=2))
-    zero = (
-        "status",
-        "missing",
-        "duplicated",
-        "reordered",
-        "wrong_final_books",
-        "out_gaps",
-        "wrong_folded_books",
-        "tracebacks",
-    )
-    bad = [name for name in zero if found[name]] + ["wrong_client_books"] * any(found["wrong_client_books"])
+    bad = [name for name in ZERO if found[name]] + ["wrong_client_books"] * any(found["wrong_client_books"])
     print(f"chaos: {'FAILED: ' + ', '.join(bad) if bad else 'all there, once'} (seed {seed})")
     if not bad and not args.keep:
-        subprocess.run(["rm", "-rf", str(work)], check=False)
+        shutil.rmtree(work, ignore_errors=True)
     return 1 if bad else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 from shared.broker import Broker
 from shared.errors import MboError
@@ -18,9 +17,9 @@ Books = dict[tuple[int, int], tuple[dict[int, list[int]], dict[int, list[int]]]]
 class Follower(threading.Thread):
     """Reads until `stop`; `position` is (session, ordinal) by shard."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._broker = Broker(f"unix://{data}/broker/broker.sock", name="follower")
+        self._broker = Broker(url, name="follower")
         self.books: Books = {}
         self.position: dict[str, tuple[int, int]] = {}
         self.gaps: list[str] = []

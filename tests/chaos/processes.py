@@ -54,6 +54,12 @@ def running(launcher_pid: int) -> list[Process]:
     return found
 
 
+def owner_of(pid: int) -> str:
+    """The name a service process was given for its leases."""
+    words = _cmdline(pid).split()
+    return words[words.index("--owner") + 1] if "--owner" in words else ""
+
+
 def send(pid: int, number: signal.Signals) -> bool:
     """Send a signal; False if the process is gone."""
     try:
