@@ -11,8 +11,9 @@ expires; the broker comes back without its last states, which can undo leases, e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 RECORDS = 2  # of input to commit
 WORKERS = 2
@@ -22,6 +23,7 @@ MAX_CRASHES = 1
 HISTORY = 3  # broker states it can fall back to
 
 Token = tuple[int, int]  # epoch, random
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
@@ -176,19 +178,25 @@ def _way(came: dict[World, tuple[World, str] | None], world: World) -> list[str]
     return names[::-1]
 
 
-def stuck(graph: dict[World, list[World]]) -> list[World]:
-    """Worlds with a living worker and takes to spare from which the input can never be committed in full."""
-    back: dict[World, list[World]] = {}
+def can_reach(graph: dict[W, list[W]], goal: Callable[[W], bool]) -> set[W]:
+    """All worlds from which some way leads to the goal."""
+    back: dict[W, list[W]] = {}
     for world, following in graph.items():
         for after in following:
             back.setdefault(after, []).append(world)
-    reach = {world for world in graph if world.broker.offset == RECORDS}
+    reach = {world for world in graph if goal(world)}
     queue = deque(reach)
     while queue:
         for before in back.get(queue.popleft(), ()):
             if before not in reach:
                 reach.add(before)
                 queue.append(before)
+    return reach
+
+
+def stuck(graph: dict[World, list[World]]) -> list[World]:
+    """Worlds with a living worker and takes to spare from which the input can never be committed in full."""
+    reach = can_reach(graph, lambda world: world.broker.offset == RECORDS)
     return [
         w
         for w in graph
