@@ -100,11 +100,11 @@ class BookService:
     def step(self) -> bool:
         if self.clock.monotonic() >= self._poll_at:
             self._finish()
+            self._poll_at = self.clock.monotonic() + self.settings.poll_ms / 1000
             self._poll()
             self._gauges.update(self.broker, self.owned)
-            self._poll_at = self.clock.monotonic() + self.settings.poll_ms / 1000
         after = {shard.stream: shard.read_after for shard in self.owned.values()}
-        block_ms = 0 if self._pending else self.settings.block_ms
+        block_ms = 0 if self._pending or self._poll_at == 0.0 else self.settings.block_ms
         found = self._reader.read(after, count=self.settings.read_entries, block_ms=block_ms)
         commands: list[Command] = []
         owners: list[OwnedShard] = []
@@ -168,22 +168,27 @@ class BookService:
     def _poll(self) -> None:
         self._find_feeds()
         for feed, ownership in self._feeds.items():
-            for shard in ownership.renew():
-                log.warning("lease lost", feed=feed, shard=shard)
-                metrics.get("mbo_book_epochs_lost_total").labels(feed).inc()
-                self.owned.pop((feed, shard), None)
+            self._renew(ownership)
             table = ownership.poll()
             surplus = ownership.surplus(table)
             for shard in surplus:
                 self.owned.pop((feed, shard), None)
                 log.info("shard released", feed=feed, shard=shard)
             ownership.release(surplus)
-            for shard in ownership.wanted(table):
-                if ownership.take(shard):
-                    self._open(ownership, shard)
+            wanted = ownership.wanted(table)
+            if wanted and ownership.take(wanted[0]):
+                self._open(ownership, wanted[0])
+            if len(wanted) > 1:  # one a pass, so that what is owned goes on and leases are renewed in between
+                self._poll_at = 0.0
             metrics.get("mbo_book_shards_owned").labels(feed).set(len(ownership.tokens))
             stale = sum(s.state.stale for (name, _), s in self.owned.items() if name == feed)
             metrics.get("mbo_book_stale_shards").labels(feed).set(stale)
+
+    def _renew(self, ownership: Ownership) -> None:
+        for shard in ownership.renew():
+            log.warning("lease lost", feed=ownership.feed, shard=shard)
+            metrics.get("mbo_book_epochs_lost_total").labels(ownership.feed).inc()
+            self.owned.pop((ownership.feed, shard), None)
 
     def _find_feeds(self) -> None:
         names = sorted(name.decode() for name in self.broker.call("SMEMBERS", self.broker.keys.feeds))
@@ -206,10 +211,14 @@ class BookService:
         feed, token = ownership.feed, ownership.tokens[shard]
         policy: Any = self.broker.hash(self.broker.keys.feed(feed, "meta")).get("policy", "uncross")
         try:
-            state, image = recover(self.broker, self.settings, feed, shard, policy)
+            state, image = recover(
+                self.broker, self.settings, feed, shard, policy, lambda: self._renew(ownership)
+            )
         except Gap:
             ownership.release([shard])
             return
+        if ownership.tokens.get(shard) != token:
+            return  # it took so long that the lease was lost
         owned = OwnedShard(self.broker, self.clock, self.settings, feed, shard, token, state)
         owned.image_offset = image  # two kept images of one offset would be worth one
         owned.may_skip = self._gaps.get((feed, shard), 0) >= MAX_RECOVERIES

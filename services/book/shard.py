@@ -11,10 +11,9 @@ from shared.clock import Clock
 from shared.errors import Gap, WireError
 from shared.images import Staged
 from shared.orderbook.shard import ShardState
-from shared.records import joined
 from shared.wire.codec import InEntry, decode_in, encode_out
 from shared.wire.keys import parse_id, stream_id
-from shared.wire.reading import follow
+from shared.wire.reading import follow, join
 
 log = logs.get("book")
 
@@ -84,13 +83,8 @@ class OwnedShard:
         return commands
 
     def _commit_run(self, run: list[InEntry], commands: list[Command]) -> None:
-        if not run:
-            return
-        first = run[0]
-        if len(run) > 1:
-            records = joined([entry.records for entry in run if entry.records is not None])
-            first = first._replace(n=len(records), records=records, ts_due=min(e.ts_due for e in run))
-        self._commit_entry(first, commands)
+        if run:
+            self._commit_entry(join(run), commands)
 
     def _commit_entry(self, entry: InEntry, commands: list[Command]) -> None:
         started = self.clock.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import Gap
+from shared.records import joined
 from shared.wire.codec import InEntry
 from shared.wire.keys import parse_id
 
@@ -36,3 +37,11 @@ def until(entry: InEntry, ordinal: int) -> InEntry:
         return entry
     assert entry.records is not None
     return entry._replace(n=cut, records=entry.records[:cut])
+
+
+def join(run: list[InEntry]) -> InEntry:
+    """Entries of records that follow each other, at least one, as one; its `ts_due` is the oldest."""
+    if len(run) == 1:
+        return run[0]
+    records = joined([entry.records for entry in run if entry.records is not None])
+    return run[0]._replace(n=len(records), records=records, ts_due=min(entry.ts_due for entry in run))

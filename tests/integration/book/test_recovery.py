@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.book import recovery
 from services.book.service import BookService
 from services.book.settings import BookSettings
 from services.ingest.router import split
+from shared import metrics
 from shared.broker import Broker
 from shared.orderbook.engine import make_engine
 from shared.records import Rows
-from shared.wire.codec import decode_out
+from shared.wire.codec import InEntry, decode_in, decode_out
 from tests.integration.ingest.test_publisher import SHARDS, Writer
 from tests.support import eventually
 from tests.support.mbo import random_rows
@@ -92,6 +95,30 @@ def done(
     left = first.hashes()
     first.stop()
     return left
+
+
+def test_leases_are_kept_while_many_shards_take_long_to_open(
+    broker_url: str, prefix: str, broker: Broker, done: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening one shard takes longer than a lease lives, and all must be opened: none that was taken is lost."""
+    for shard in range(SHARDS):
+        drop_image(broker, shard)
+    monkeypatch.setattr(recovery, "PAGE_ENTRIES", 4)
+
+    def slow(blob: bytes) -> InEntry:
+        time.sleep(0.02)
+        return decode_in(blob)
+
+    monkeypatch.setattr(recovery, "decode_in", slow)
+    heir = Worker(broker_url, prefix, lease_ms=300)
+    lost = metrics.get("mbo_book_epochs_lost_total").labels(FEED)
+    before = lost._value.get()
+    heir.step_until(lambda: len(heir.service.owned) == SHARDS)
+    until = time.monotonic() + 0.5
+    heir.step_until(lambda: time.monotonic() > until)
+    assert lost._value.get() == before
+    assert heir.hashes() == done
+    heir.service.close()
 
 
 def take_over(worker: Callable[[], Worker]) -> Worker:
