@@ -29,6 +29,7 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MOST_S = 2.0
 REGISTER_S = 2.0
 PROC_DEAD_S = 10.0
+PROC_FORGET_S = 600.0
 INTERNAL_ERROR = 70  # exit status (EX_SOFTWARE): worth a restart, unlike 1 and 2
 CHECK_TIMEOUT_S = 3.0
 
@@ -149,7 +150,16 @@ class Registration:
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
         self._thread.start()
 
+    def _forget_dead(self) -> None:
+        """Rows of processes that were killed: they could not remove them."""
+        rows = self._broker.hash(self._broker.keys.procs)
+        dead = [key for key, text in rows.items() if time.time() - json.loads(text)["at"] > PROC_FORGET_S]
+        if dead:
+            self._broker.call("HDEL", self._broker.keys.procs, *dead)
+
     def _run(self) -> None:
+        with contextlib.suppress(MboError):
+            self._forget_dead()
         while not self._stop.is_set():
             row = {**self._row, "at": time.time(), "detail": self._facts()}
             with contextlib.suppress(MboError):  # the service's own loop reports a lost broker

@@ -43,7 +43,7 @@ from tests.support.proxy import Proxy
 from tests.support.replica import Pair
 
 SHARDS = 4
-FINISH_S = 300.0
+FINISH_S = 150.0
 ZERO = (
     "status", "missing", "duplicated", "reordered", "wrong_final_books", "out_gaps", "wrong_folded_books", "tracebacks",
 )  # fmt: skip
