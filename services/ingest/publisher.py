@@ -18,10 +18,10 @@ from services.ingest.sources.base import Chunk, Source
 from shared import logs, metrics
 from shared.broker import Broker, Command, Pending
 from shared.clock import Clock
-from shared.errors import Diverged, Fenced, UsageError, WireError
+from shared.errors import Diverged, Fenced, UsageError
 from shared.records import Rows, joined
 from shared.wire import codec
-from shared.wire.keys import MAX_SHARDS, shard_of, stream_id
+from shared.wire.keys import MAX_SHARDS, parse_id, shard_of, stream_id
 
 log = logs.get("ingest")
 
@@ -123,24 +123,21 @@ class Publisher:
             reply = self.control.call(*self.broker.script("fence", names, [self.token]))
             if reply[0] != b"OK":
                 raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
+        tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
+        newest = max((parse_id(tail.id)[0] for tail in tails if tail), default=0)
         known, session = meta.get("identity"), int(meta.get("session", 0))
-        if known != source.identity:
-            session += 1
+        if known != source.identity or newest > session:  # ahead of its metadata: whose session is it?
+            session = max(session, newest) + 1
             meta = self._write_meta(source, session)
         spec = json.loads(meta["spec"])
         if session != self.session:
             self._acknowledged.clear()
         self.session = session
-        tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
         self.last_ids, self.ordinals, self.covered, self._ended = [], [], [], []
         self._beyond = []
         for tail in tails:
             entry = codec.decode_in(tail.d) if tail else None
-            at_session = int(tail.id.split(b"-")[0]) if tail else 0
-            if at_session > session:
-                raise WireError(
-                    f"feed {self.feed}: a shard is in session {at_session}, the feed in {session}"
-                )
+            at_session = parse_id(tail.id)[0] if tail else 0
             self.last_ids.append(tail.id.decode() if tail else "0-0")
             current = entry is not None and at_session == session
             self.ordinals.append(entry.last if entry and current else 0)

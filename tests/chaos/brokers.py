@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.chaos.processes import running, send
-from tests.support.replica import Pair, cut_log
+from tests.support.aof import cut_log
+from tests.support.replica import Pair
 
 AOF_CUT_BYTES = 200_000  # at most so much of the newest AOF file is cut off
 REPLICA_LAG_S = 1.0  # at most so long the replica has not followed when it takes over

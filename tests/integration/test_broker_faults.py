@@ -21,6 +21,7 @@ from shared.wire.codec import decode_out
 from shared.wire.keys import parse_id
 from tests.integration.ingest.test_publisher import SHARDS, check_exactly_once
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from tests.support.mbo import random_rows
 from tests.support.replica import Pair
 from tests.support.sources import ArraySource
@@ -122,10 +123,10 @@ def both(pair: Pair, prefix: str, sent: Rows) -> Iterator[Both]:
     made.close()
 
 
-def check_all(pair: Pair, prefix: str, both: Both, sent: Rows) -> None:
+def check_all(server: Pair | Cluster, prefix: str, both: Both, sent: Rows) -> None:
     """Each record and ordinal is there once, in input and output; the books are those of one engine over the source."""
     both.finish()
-    broker = Broker(pair.url, prefix)
+    broker = Broker(server.url, prefix)
     check_exactly_once(broker, sent)
     for shard, records in enumerate(split(sent, SHARDS)):
         engine = make_engine("uncross")
@@ -233,3 +234,22 @@ def test_a_primary_that_became_a_replica_is_not_written_to(
     pair.replica.client().execute_command("REPLICAOF", "127.0.0.1", str(pair.primary.port))
     check_all(pair, prefix, both, sent)
     pair.wait_linked()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("c")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("cut_bytes", [0, 2_000, 30_000])
+@pytest.mark.parametrize("index", range(3))
+def test_a_cluster_node_that_dies_and_comes_back_behind_the_others(
+    cluster: Cluster, prefix: str, sent: Rows, index: int, cut_bytes: int
+) -> None:
+    """Its shards, leases and offsets are as they were a moment ago, those of the other nodes as they are."""
+    both = Both(cluster.url, prefix, sent)
+    both.until(lambda: both.feed.publisher.position > RECORDS // 4 and len(both.worker.owned) == SHARDS)
+    cluster.restart(index, cut_bytes)
+    check_all(cluster, prefix, both, sent)
+    both.close()

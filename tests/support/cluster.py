@@ -10,6 +10,7 @@ import redis
 
 from shared.embedded import die_with_parent, server_binary
 from tests.support import eventually
+from tests.support.aof import cut_log
 
 SLOTS = 16384
 
@@ -79,10 +80,12 @@ class Cluster:
         )
         return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == len(self.ports)
 
-    def restart(self, index: int) -> None:
-        """SIGKILL a node and start it again on its data."""
+    def restart(self, index: int, cut_bytes: int = 0) -> None:
+        """SIGKILL a node and start it again on its data, without the last bytes of its log if so wanted."""
         self.processes[index].kill()
         self.processes[index].wait()
+        if cut_bytes:
+            cut_log(self.folder / str(self.ports[index]), cut_bytes)
         self.processes[index] = self.start_node(index)
 
     def __exit__(self, *_: object) -> None:

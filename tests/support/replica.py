@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -13,6 +12,7 @@ import redis
 
 from shared.embedded import die_with_parent, server_binary
 from tests.support import eventually
+from tests.support.aof import cut_log
 from tests.support.cluster import free_port
 from tests.support.proxy import Proxy
 
@@ -101,13 +101,3 @@ class Pair:
         self.proxy.close()
         for node in (self.primary, self.replica):
             node.kill()
-
-
-def cut_log(folder: Path, size: int) -> bool:
-    """Cut at most `size` bytes off the newest AOF file of a server that is down, as a power loss may; False if none."""
-    files = sorted((folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        return False
-    has = files[-1].stat().st_size
-    os.truncate(files[-1], has - min(has, size))
-    return True

@@ -202,6 +202,25 @@ def test_another_source_begins_another_session(
     assert sessions == {1, 2}
 
 
+@pytest.mark.parametrize("kept", [{}, {"session": "1", "identity": "a"}])
+@pytest.mark.parametrize("identity", ["a", "b", "c"])
+def test_a_feed_whose_metadata_is_behind_its_shards_begins_a_new_session(
+    broker_url: str, prefix: str, broker: Broker, sent: Rows, kept: dict[str, str], identity: str
+) -> None:
+    """The node of the feed's keys lost its tail, or all: nobody can tell whose session the shards are in."""
+    Writer(broker_url, prefix, ArraySource([sent], identity="a")).start().run()
+    Writer(broker_url, prefix, ArraySource([sent], identity="b")).start().run(5)
+    meta = broker.keys.feed("test", "meta")
+    before = broker.hash(meta)
+    broker.call("DEL", meta)
+    for name, value in ({**before, **kept} if kept else {}).items():
+        broker.call("HSET", meta, name, value)
+    Writer(broker_url, prefix, ArraySource([sent], identity=identity)).start().run()
+    for shard, records in enumerate(split(sent, SHARDS)):
+        third = [entry for entry_id, entry in entries(broker, shard) if parse_id(entry_id)[0] == 3]
+        assert (third[0].first, third[-1].last) == (1, len(records) + 2)
+
+
 @pytest.mark.parametrize(("name", "value"), [("shards", 5), ("policy", "raw")])
 def test_other_settings_than_the_feed_was_made_with_are_refused(
     broker_url: str, prefix: str, source: ArraySource, name: str, value: object
