@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shared.broker import Broker
 from shared.errors import BrokerError, BrokerLost, UsageError
+from shared.scheduling import short_slices
 
 START_TIMEOUT_S = 60.0  # a large AOF takes time to load
 STOP_TIMEOUT_S = 15.0
@@ -30,6 +31,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def die_with_parent() -> None:
     """For `preexec_fn`: the kernel sends SIGTERM when the parent dies, so that no orphan is left."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prepare() -> None:
+    die_with_parent()
+    short_slices()
 
 
 def server_binary() -> str:
@@ -82,7 +88,7 @@ class EmbeddedBroker:
             ]  # fmt: skip
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509
+                start_new_session=True, preexec_fn=_prepare,  # noqa: PLW1509
             )  # fmt: skip
             self._wait()
 

@@ -23,6 +23,7 @@ from shared import logs, metrics
 from shared.broker import Broker
 from shared.embedded import die_with_parent
 from shared.errors import BrokerFull, BrokerLost, MboError, UsageError
+from shared.scheduling import short_slices
 from shared.settings import ServiceSettings
 
 BACKOFF_FIRST_S = 0.05
@@ -270,6 +271,7 @@ def run(make: Callable[[Any], Service], settings: ServiceSettings) -> int:
         die_with_parent()
         if os.getppid() == 1:
             return 1
+    short_slices()
     service = make(settings)
     logs.setup(settings.log, settings.log_level, service=role or service.role, pid=os.getpid())
     return serve(service, settings, stop)
