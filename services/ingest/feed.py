@@ -90,6 +90,8 @@ class Feed:
             self.state = "standby"
             return False
         self._renew_at = now + self.settings.lease_ms / 3000
+        if self.feed_back is not None:
+            self.feed_back.source.claim(self.publisher.token, self.publisher.writers())
         resume = self.publisher.start(self.source)
         metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
         self._ahead, self.state, self.has_ended, self._is_exhausted = None, "running", False, False

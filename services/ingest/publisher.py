@@ -113,6 +113,16 @@ class Publisher:
         )
         return list(reply)
 
+    def writers(self) -> set[str]:
+        """The tokens that name the writers of the shards now."""
+        keys = self.broker.keys
+        names = [keys.shard(self.feed, shard, "writer") for shard in range(self.settings.shards)]
+        return {
+            token.decode()
+            for token in self.control.pipe([("HGET", name, "token") for name in names])
+            if token
+        }
+
     def start(self, source: Source) -> Resume:
         """Fence every shard, find or begin the source's session, and say where the source must go on."""
         meta = self.control.hash(self.broker.keys.feed(self.feed, "meta"))

@@ -69,5 +69,8 @@ class JournaledArray(ArraySource):
         again.open(position, spec)
         return again
 
+    def claim(self, token: str, writers: set[str]) -> None:
+        pass
+
     def journal_size(self) -> int:
         return 0

@@ -66,5 +66,11 @@ class Journaled(Protocol):
     def reread(self, position: int, spec: Mapping[str, Any]) -> Reread | None:
         """From `position` on, the very same items; None if they are no longer kept. Raises SourceError."""
 
+    def claim(self, token: str, writers: set[str]) -> None:
+        """Before it is opened under `token`: `writers` are the tokens under which the feed was last written.
+
+        Positions mean this journal's items only if all of those were its own; else it is given up, and `open` says gap.
+        """
+
     def journal_size(self) -> int:
         """Bytes kept now; from any thread."""

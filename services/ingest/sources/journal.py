@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from shared.dbn.messages import LAYOUTS, RTYPE_SYSTEM
 from shared.errors import SourceError
 from shared.records import Rows
 
+MAX_TOKENS = 1000  # a broker may come back with the last of them, not with the thousandth
 MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 _TEXT = "mbostream "
 _SYSTEM_BYTES = 320
@@ -54,6 +56,35 @@ def decode_gap(message: Message) -> Message | None:
         return None
     fields = json.loads(message.fields["text"].removeprefix(_TEXT))
     return gap(fields["reason"], fields["from"], fields["to"], message.instrument_id)
+
+
+class Tokens:
+    """The tokens under which a journal's items were published, one a line, newest last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _all(self) -> list[str]:
+        try:
+            return self.path.read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            return []
+
+    def has_all(self, wanted: set[str]) -> bool:
+        return wanted <= set(self._all())
+
+    def add(self, token: str) -> None:
+        """Durable before anything is published under it; SourceError if the disk fails."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.with_suffix(".draft")
+            with draft.open("w", encoding="utf-8") as file:
+                file.write("\n".join([*self._all()[1 - MAX_TOKENS :], token]))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            raise SourceError(f"journal {self.path}: {error.strerror or error}") from error
 
 
 class Journal:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import queue
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from services.ingest.sources.connection import (
     Subscription,
     Up,
 )
-from services.ingest.sources.journal import Journal, Saved, encode_gap
+from services.ingest.sources.journal import Journal, Saved, Tokens, encode_gap
 from services.ingest.sources.options import SourceOptions
 from services.ingest.sources.resume import Gap, Tracker
 from services.ingest.sources.sequence import Sequence
@@ -153,6 +154,15 @@ class LiveSource:
         sequence = Sequence(annotator.items(journal.read(found[1])))
         sequence.position = found[0].position
         return sequence if sequence.skip(position) else None
+
+    def claim(self, token: str, writers: set[str]) -> None:
+        """A standby elsewhere has a journal of its own, whose items have the positions that ours would have had."""
+        folder = Path(self._options.data) / "journal" / self.dataset.lower()
+        tokens = Tokens(folder / "tokens")
+        if not tokens.has_all(writers):
+            log.warning("another ingest wrote this feed: its journal here is given up", dataset=self.dataset)
+            shutil.rmtree(folder, ignore_errors=True)
+        tokens.add(token)
 
     def journal_size(self) -> int:
         journal = self._journal
