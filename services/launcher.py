@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from shared import logs
 from shared.embedded import EmbeddedBroker
+from shared.errors import BrokerError
 from shared.runner import INTERNAL_ERROR, StopFlag
 from shared.settings import ServiceSettings, environment_of
 
@@ -27,6 +28,7 @@ STABLE_S = 10.0  # a child that lived so long starts with the first backoff agai
 STOP_S = {"ingest": 5.0, "book": 5.0, "persist": 20.0, "gateway": 8.0}
 STOP_ORDER = ("ingest", "book", "persist", "gateway")
 POLL_S = 0.05
+BROKER_TRIES = 5  # starts in a row; it may be killed while it starts, but a log that cannot be read stays so
 
 
 @dataclasses.dataclass
@@ -63,6 +65,7 @@ class Launcher:
 
     def __init__(self, broker: EmbeddedBroker | None, children: Sequence[Child]) -> None:
         self.broker, self.children = broker, list(children)
+        self._broker_failures = 0
 
     def start(self) -> None:
         for child in self.children:
@@ -84,9 +87,17 @@ class Launcher:
         return 0
 
     def _watch_broker(self) -> None:
-        if self.broker is not None and not self.broker.alive:
-            log.warning("broker died: starting it again")
+        if self.broker is None or self.broker.alive:
+            return
+        log.warning("broker died: starting it again")
+        try:
             self.broker.start()
+            self._broker_failures = 0
+        except BrokerError as error:
+            self._broker_failures += 1
+            if self._broker_failures >= BROKER_TRIES:
+                raise
+            log.warning("broker did not start: trying again", detail=str(error), tries=self._broker_failures)
 
     def _watch(self, child: Child) -> int | None:
         """Restart a dead child when its time has come; an exit status if restarting cannot help."""
