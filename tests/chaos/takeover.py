@@ -67,9 +67,10 @@ class Watch(threading.Thread):
     def expect(self, owner: str, cause: str) -> int:
         """From now on, the shards of `owner` count as waiting; how many there are."""
         with self._lock:
+            now = time.monotonic()
             mine = {key: shard for key, shard in self._now.items() if owner and shard.owner == owner}
             for key, shard in mine.items():
-                self._waiting.setdefault(key, (time.monotonic(), cause, shard, None))
+                self._waiting.setdefault(key, (now, cause, shard, None))
             return len(mine)
 
     @property
