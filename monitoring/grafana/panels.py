@@ -118,6 +118,11 @@ INGEST: list[Row] = [
             ("Position in the source", "short", [last("mbo_ingest_position_items", "feed", FEED)]),
             ("Trim floor", "short", [last("mbo_ingest_trim_floor_ordinals", "feed, shard", FEED)]),
             ("Control entries a second", "short", [rate("mbo_ingest_controls_total", "feed, type", FEED)]),
+            ("Live past the memory marks", "short", [
+                (f"max by (feed) (mbo_ingest_journaled_items{FEED})", "in the journal alone {{feed}}"),
+                (f"max by (feed) (mbo_ingest_feed_back_records{FEED})", "fed back, not yet stored {{feed}}"),
+                (f"sum by (feed) (rate(mbo_ingest_fed_back_records_total{FEED}[$__rate_interval]))", "a second {{feed}}"),
+            ]),
             ("Gaps, resent, fenced (an hour)", "short", [
                 (f"sum by (feed) (increase(mbo_ingest_gaps_total{FEED}[1h]))", "gaps {{feed}}"),
                 (f"sum by (feed) (increase(mbo_ingest_resent_records_total{FEED}[1h]))", "resent {{feed}}"),
