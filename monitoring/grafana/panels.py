@@ -121,7 +121,7 @@ INGEST: list[Row] = [
             ("Live past the memory marks", "short", [
                 (f"max by (feed) (mbo_ingest_journaled_items{FEED})", "in the journal alone {{feed}}"),
                 (f"max by (feed) (mbo_ingest_feed_back_records{FEED})", "fed back, not yet stored {{feed}}"),
-                (f"sum by (feed) (rate(mbo_ingest_fed_back_records_total{FEED}[$__rate_interval]))", "a second {{feed}}"),
+                rate("mbo_ingest_fed_back_records_total", "feed", FEED),
             ]),
             ("Gaps, resent, fenced (an hour)", "short", [
                 (f"sum by (feed) (increase(mbo_ingest_gaps_total{FEED}[1h]))", "gaps {{feed}}"),

@@ -70,7 +70,9 @@ class Ownership:
         keys = self.broker.keys
         members_key = keys.feed(self.feed, "workers")
         now_ms = self.broker.time_ms(members_key)
-        until_ms = now_ms + self.ttl_ms * 2 // 3  # the least a lease may have left: shares grow before it runs out
+        until_ms = (
+            now_ms + self.ttl_ms * 2 // 3
+        )  # the least a lease may have left: shares grow before it runs out
         rows = self.broker.pipe(
             [("HSET", members_key, self.worker, until_ms), ("HGETALL", members_key)]
             + [
