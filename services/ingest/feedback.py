@@ -26,7 +26,9 @@ from shared.wire.keys import parse_id, shard_of, stream_id
 log = logs.get("ingest")
 
 READER = "persist"  # the one reader that can do without `:in`
-WINDOW_RECORDS = 200_000  # of a feed: so far `:back` goes ahead of persist
+WINDOW_RECORDS = 200_000  # of a feed: so far `:back` goes ahead of persist, in a broker that has room for it
+WINDOW_SHARE = 0.05  # of the broker's memory, at ENTRY_BYTES a record
+ENTRY_BYTES = 64
 CHUNKS = 16  # of the journal between two looks at the broker
 POLL_S = 0.1
 RETRY_S = 1.0
@@ -93,6 +95,7 @@ class FeedBack:
         self._broker, self._clock, self._settings = broker, clock, settings
         self.feed, self.source = feed, source
         self.owned: Owned | None = None  # set by the feed's loop
+        self.window = WINDOW_RECORDS  # now
         self._cursors: dict[int, Cursor] = {}
         self._reread: Reread | None = None
         self._stop = threading.Event()
@@ -113,19 +116,24 @@ class FeedBack:
                 self._broker.close()
                 pause = RETRY_S
 
+    def fit(self, limit_bytes: int) -> None:
+        """The broker's maxmemory, 0 for none: the window is a small part of it."""
+        room = int(limit_bytes * WINDOW_SHARE / ENTRY_BYTES)
+        self.window = min(WINDOW_RECORDS, room) if limit_bytes else WINDOW_RECORDS
+
     def step(self, owned: Owned) -> bool:
         """Look where persist and the floors are; give out one piece of the journal if it is short of something."""
         self._look(owned)
         short = {shard: cursor for shard, cursor in self._cursors.items() if cursor.is_short}
         self._window.set(self.ahead)
-        if not short or self.ahead >= WINDOW_RECORDS:
+        if not short or self.ahead >= self.window:
             return False
         wanted = min(cursor.position for cursor in short.values())
         if self._reread is None or self._reread.position > wanted:
             self._reread = self._open(owned, wanted)
         for _ in range(CHUNKS):
             short = {shard: cursor for shard, cursor in short.items() if cursor.is_short}
-            if not short or self.ahead >= WINDOW_RECORDS:
+            if not short or self.ahead >= self.window:
                 break
             self._give(owned, short)
         return True
@@ -250,7 +258,7 @@ class FeedBack:
         return {
             "ahead": self.ahead,
             "short": sum(c.floor - c.ordinal for c in cursors if c.is_short),
-            "window": WINDOW_RECORDS,
+            "window": self.window,
         }
 
     def close(self) -> None:

@@ -114,6 +114,8 @@ class Upkeep:
         self.memory_used, self.memory_limit = used, limit
         was, self.memory_full = self.memory_full, bool(limit) and used > limit * self.settings.memory_share
         self.memory_critical = bool(limit) and used > limit * self.settings.live_memory_share
+        if self.feed_back is not None:
+            self.feed_back.fit(limit)
         if self.memory_full and not was:
             log.limited(
                 "broker memory past its mark",

@@ -155,10 +155,8 @@ def test_below_the_memory_mark_nothing_is_trimmed_past_persist(feed: LiveFeed, b
     assert all(len(entries(broker, shard)) > 1 for shard in range(SHARDS)), held
 
 
-def test_feed_back_goes_ahead_of_persist_only_so_far(
-    feed: LiveFeed, broker: Broker, sent: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.ingest.feedback.WINDOW_RECORDS", 60)
+def test_feed_back_goes_ahead_of_persist_only_so_far(feed: LiveFeed, broker: Broker, sent: Rows) -> None:
+    feed.back.window = 60
     persist = Persist(broker)
     feed.writer.run()
     feed.trim()
@@ -175,9 +173,9 @@ def test_feed_back_goes_ahead_of_persist_only_so_far(
 
 
 def test_another_ingest_goes_on_with_the_feed_back(
-    feed: LiveFeed, broker_url: str, prefix: str, broker: Broker, sent: Rows, monkeypatch: pytest.MonkeyPatch
+    feed: LiveFeed, broker_url: str, prefix: str, broker: Broker, sent: Rows
 ) -> None:
-    monkeypatch.setattr("services.ingest.feedback.WINDOW_RECORDS", 60)
+    feed.back.window = 60
     persist = Persist(broker)
     feed.writer.run(30)
     feed.trim()
@@ -250,3 +248,12 @@ def test_the_thread_does_it_by_itself(
     finally:
         thread.close()
     check_all_there(persist, sent)
+
+
+def test_the_window_is_a_small_part_of_a_small_broker(feed: LiveFeed) -> None:
+    feed.back.fit(0)
+    most = feed.back.window
+    feed.back.fit(24 << 20)
+    assert feed.back.window * 64 <= 0.05 * (24 << 20)
+    feed.back.fit(8 << 30)
+    assert feed.back.window == most
