@@ -16,7 +16,8 @@ from shared.units import F_MBP, F_SNAPSHOT
 from tests.support.books import rec, rows
 from tests.support.orderbook import Pair, plausible
 
-GOLDEN = Path(__file__).parent / "golden" / "books-v1.img"
+GOLDEN = Path(__file__).parent / "golden" / "books-v2.img"
+GOLDEN_1 = Path(__file__).parent / "golden" / "books-v1.img"
 KINDS = ("numba", "reference")
 
 
@@ -41,9 +42,46 @@ def golden_state(kind: str) -> Engine:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_golden_image_of_version_1_is_written_and_read(kind: str) -> None:
+def test_the_golden_image_of_version_2_is_written_and_read(kind: str) -> None:
     assert golden_state(kind).image() == GOLDEN.read_bytes()
     assert restore_engine(GOLDEN.read_bytes(), kind).image() == GOLDEN.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_of_the_version_before_is_read_and_goes_on(kind: str) -> None:
+    """The golden bytes were written by the last program that wrote version 1."""
+    assert GOLDEN_1.read_bytes()[4:6] == b"\x01\x00"
+    old, new = restore_engine(GOLDEN_1.read_bytes(), kind), golden_state(kind)
+    assert old.image() == GOLDEN.read_bytes()
+    assert old.anomalies() == new.anomalies() != {}
+    more = rows(rec("C", order_id=3, size=2), rec("A", size=9, order_id=40))
+    assert [part.tobytes() for part in old.apply(more, 10)[:5]] == [
+        part.tobytes() for part in new.apply(more, 10)[:5]
+    ]
+    assert old.image() == new.image()
+
+
+@pytest.mark.parametrize("wrong", ["book", "kind", "order", "zero"])
+def test_counters_that_cannot_be_are_refused_in_spite_of_a_good_checksum(wrong: str) -> None:
+    engine = make_engine("raw")
+    engine.apply(rows(rec("C", order_id=77), rec("F", order_id=5), rec("C", instrument_id=8)), 1)
+    good = engine.image()
+    decoded = image.decode(good)
+    n = int(np.count_nonzero(decoded.books["anomalies"]))
+    assert n == 3
+    at = len(good) - 4 - 13 * n
+    books, found, counts = at, at + 4 * n, at + 5 * n
+    body = bytearray(good[:-4])
+    if wrong == "book":
+        struct.pack_into("<I", body, books + 4 * (n - 1), len(decoded.books))
+    elif wrong == "kind":
+        body[found + n - 1] = image.ANOMALY_SLOTS
+    elif wrong == "order":
+        struct.pack_into("<I", body, books, len(decoded.books) - 1)
+    else:
+        struct.pack_into("<Q", body, counts, 0)
+    with pytest.raises(ImageError, match="counters"):
+        image.decode(sealed(bytes(body)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,8 +131,8 @@ def test_damage_anywhere_is_found() -> None:
 
 def test_a_newer_version_asks_for_an_upgrade() -> None:
     body = bytearray(GOLDEN.read_bytes()[:-4])
-    struct.pack_into("<H", body, 4, 2)
-    with pytest.raises(ImageError, match="version 2, this program reads 1: upgrade"):
+    struct.pack_into("<H", body, 4, 3)
+    with pytest.raises(ImageError, match="version 3, this program reads 1, 2: upgrade"):
         image.decode(sealed(bytes(body)))
 
 
