@@ -1,55 +1,40 @@
 """The plain order-book engine: the oracle of the kernel's tests, and its fallback (MBO_ENGINE=reference).
 
 Read in this order: `_receive` (what is held back and when an event ends), `_apply` and the actions under it (what
-one record does), `_end_event` (what is published). The rules are in README.md.
+one record does), `_end_event` (what is published). The rules are in README.md; what there is to change is in
+reference_book.py, what can be asked in reference_views.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sortedcontainers import SortedDict
 
 from shared import records as layout
 from shared import units
 from shared.orderbook import engine as kinds
-from shared.orderbook import image as images
-from shared.orderbook import views
-from shared.orderbook.engine import ANOMALIES, EVENT_RECORDS_MAX, Batch, Level, Order, Outputs, Place, Policy
+from shared.orderbook.engine import EVENT_RECORDS_MAX, Batch, Outputs, Policy
+from shared.orderbook.reference_book import (
+    EMPTY_SIDE,
+    NO_AUCTION,
+    SIDES,
+    Book,
+    Queue,
+    Record,
+    Resting,
+    auction_row,
+    bbo_row,
+    level_row,
+    touched_row,
+)
+from shared.orderbook.reference_views import ReferenceViews
 from shared.orderbook.uncross import match
 from shared.records import Rows
 from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX
 
-SIDES = (SIDE_BID, SIDE_ASK)
 _PLACING = (units.ACTION_ADD, units.ACTION_MODIFY, units.ACTION_CANCEL)
-EMPTY_SIDE = (UNDEF_PX, 0, 0)
-NO_AUCTION = (0, 0, 0, *EMPTY_SIDE, *EMPTY_SIDE)  # present, price, size, first remaining bid and ask level
-
-
-class Record(NamedTuple):
-    """The fields of layout layout.MBO, and the ordinal."""
-
-    length: int
-    rtype: int
-    publisher_id: int
-    instrument_id: int
-    ts_event: int
-    order_id: int
-    price: int
-    size: int
-    flags: int
-    channel_id: int
-    action: int
-    side: int
-    ts_recv: int
-    ts_in_delta: int
-    sequence: int
-    ordinal: int
 
 
 class Effect(NamedTuple):
@@ -59,62 +44,11 @@ class Effect(NamedTuple):
     why: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Resting:
-    order_id: int
-    side: int
-    price: int
-    size: int
-    ts_event: int
-    aggregate: bool = False  # a level known only in sum: found by price, not by id
-
-
-@dataclass(slots=True)
-class Queue:
-    """The orders of one level in their order, and the sum of their sizes."""
-
-    orders: dict[Resting, None] = field(default_factory=dict)
-    size: int = 0
-
-
-class Book:
-    def __init__(self, publisher_id: int, instrument_id: int) -> None:
-        self.key = (publisher_id, instrument_id)
-        self.sides: dict[int, SortedDict] = {side: SortedDict() for side in SIDES}  # price -> Queue
-        self.orders: dict[int, Resting] = {}
-        self.executed: set[int] = set()  # policy `execute`: ids the uncrossing has taken out
-        self.filled: set[int] = set()  # ids that had an F in this event
-        self.held: list[Record] = []
-        self.counts: Counter[int] = Counter()
-        self.in_snapshot = self.maybe_bad = False
-        self.flags = self.records = self.ordinal = self.ts_event = self.ts_recv = 0
-        self.last_px = UNDEF_PX
-        self.bbo: tuple[int, ...] = (*EMPTY_SIDE, *EMPTY_SIDE)  # as last published
-        self.auction: tuple[int, ...] = NO_AUCTION
-
-    def queues(self, side: int) -> Iterator[tuple[int, Queue]]:
-        """(price, queue), best first."""
-        levels = self.sides[side]
-        for price in reversed(levels) if side == SIDE_BID else iter(levels):
-            yield price, levels[price]
-
-    def best(self, side: int) -> tuple[int, int, int]:
-        for price, queue in self.queues(side):
-            return price, queue.size, len(queue.orders)
-        return EMPTY_SIDE
-
-
-class ReferenceBooks:
+class ReferenceBooks(ReferenceViews):
     """See shared.orderbook.engine.Engine."""
 
     def __init__(self, policy: Policy = "uncross", *, outputs: Outputs = "all") -> None:
-        self.policy = policy
-        self.outputs = outputs
-        self._books: dict[tuple[int, int], Book] = {}
-        self._ordinal = 0
-        # Levels to publish, each with the ordinal of the record that touched it first: rows go in that order. Those of
-        # books in a snapshot wait for its end.
-        self._dirty: dict[tuple[Book, int, int], int] = {}
+        super().__init__(policy, outputs=outputs)
         self._reset()
 
     def _reset(self) -> None:
@@ -191,7 +125,7 @@ class ReferenceBooks:
         book.in_snapshot, book.maybe_bad = True, False
         book.filled.clear()
         for touch in [touch for touch in self._dirty if touch[0] is book]:
-            self._early.append((self._dirty.pop(touch), _level_row(*touch)))
+            self._early.append((self._dirty.pop(touch), level_row(*touch)))
 
     def _apply_held(self, book: Book, end: int) -> None:
         held, book.held = book.held, []
@@ -211,11 +145,7 @@ class ReferenceBooks:
         act = self._ACTIONS.get(record.action)
         if act is None:
             effect = self._ignore(book, kinds.BAD_ACTION)
-        elif record.action in (
-            units.ACTION_ADD,
-            units.ACTION_MODIFY,
-            units.ACTION_CANCEL,
-        ) and record.flags & (units.F_TOB | units.F_MBP):
+        elif record.action in _PLACING and record.flags & (units.F_TOB | units.F_MBP):
             effect = self._aggregate(book, record)
         else:
             effect = act(self, book, record, end)
@@ -430,10 +360,10 @@ class ReferenceBooks:
             book.flags |= layout.BOOK_CROSSED if bid[0] > ask[0] else layout.BOOK_LOCKED
         if book.bbo != (*bid, *ask):
             book.bbo = (*bid, *ask)
-            self._bbo.append(_bbo_row(book))
+            self._bbo.append(bbo_row(book))
         if book.auction != auction:
             book.auction = auction
-            self._auctions.append(_auction_row(book))
+            self._auctions.append(auction_row(book))
         self._touched[book] = None
 
     @staticmethod
@@ -476,9 +406,7 @@ class ReferenceBooks:
         ):
             self._flag(book, layout.BOOK_OPEN)
         rows = self._early + [
-            (ordinal, _level_row(*touch))
-            for touch, ordinal in self._dirty.items()
-            if not touch[0].in_snapshot
+            (ordinal, level_row(*touch)) for touch, ordinal in self._dirty.items() if not touch[0].in_snapshot
         ]
         rows.sort(key=lambda row: row[0])
         newest = {row[:5]: i for i, (_, row) in enumerate(rows)}  # a snapshot may begin and end in one batch
@@ -494,7 +422,7 @@ class ReferenceBooks:
             trades=np.array(self._trades if everything else [], layout.TRADE),
             levels=np.array(levels, layout.LEVEL),
             auctions=np.array(self._auctions, layout.AUCTION),
-            touched=np.array([_touched_row(book) for book in self._touched], layout.TOUCHED),
+            touched=np.array([touched_row(book) for book in self._touched], layout.TOUCHED),
         )
         if effects:
             batch = batch._replace(
@@ -505,176 +433,6 @@ class ReferenceBooks:
             )
         self._reset()
         return batch
-
-    # --- views ---------------------------------------------------------------------------------------------------
-
-    def books(self) -> list[tuple[int, int]]:
-        return sorted(self._books)
-
-    def records(self, publisher_id: int, instrument_id: int) -> int:
-        book = self._books.get((publisher_id, instrument_id))
-        return book.records if book else 0
-
-    def levels(
-        self, publisher_id: int, instrument_id: int, side: int, limit: int | None = None
-    ) -> list[Level]:
-        book = self._books.get((publisher_id, instrument_id))
-        if book is None or side not in SIDES:
-            return []
-        return [
-            Level(price, queue.size, len(queue.orders)) for price, queue in islice(book.queues(side), limit)
-        ]
-
-    def view(
-        self, publisher_id: int, instrument_id: int, limit: int | None = None
-    ) -> tuple[list[Level], list[Level]]:
-        book = self._books.get((publisher_id, instrument_id))
-        sides = [self.levels(publisher_id, instrument_id, side) for side in SIDES]
-        if book and book.auction[0]:
-            sides[0] = views.overlaid(sides[0], Level(*book.auction[3:6]), SIDE_BID)
-            sides[1] = views.overlaid(sides[1], Level(*book.auction[6:9]), SIDE_ASK)
-        return sides[0][:limit], sides[1][:limit]
-
-    def orders(
-        self, publisher_id: int, instrument_id: int, side: int, price: int | None = None
-    ) -> Iterator[Order]:
-        book = self._books.get((publisher_id, instrument_id))
-        if book is None or side not in SIDES:
-            return
-        for at, queue in book.queues(side):
-            if price in (None, at):
-                for order in queue.orders:
-                    yield Order(order.order_id, order.price, order.size, order.ts_event)
-
-    def place(self, publisher_id: int, instrument_id: int, order_id: int) -> Place | None:
-        book = self._books.get((publisher_id, instrument_id))
-        order = book.orders.get(order_id) if book else None
-        if book is None or order is None:
-            return None
-        queue = list(book.sides[order.side][order.price].orders)
-        index = queue.index(order)
-        seen = Order(order.order_id, order.price, order.size, order.ts_event)
-        return Place(seen, order.side, index, sum(other.size for other in queue[:index]))
-
-    def anomalies(self, publisher_id: int | None = None, instrument_id: int | None = None) -> dict[str, int]:
-        total: Counter[int] = Counter()
-        for key, book in self._books.items():
-            if publisher_id in (None, key[0]) and instrument_id in (None, key[1]):
-                total += book.counts
-        return {ANOMALIES[code]: total[code] for code in sorted(total)}
-
-    def _sorted(self) -> list[Book]:
-        return [book for _, book in sorted(self._books.items())]
-
-    def level_rows(self) -> Rows:
-        rows = [
-            _level_row(book, side, price)
-            for book in self._sorted()
-            for side in SIDES
-            for price, _ in book.queues(side)
-        ]
-        return np.array(rows, layout.LEVEL)
-
-    def bbo_rows(self) -> Rows:
-        return np.array([_bbo_row(book) for book in self._sorted()], layout.BBO)
-
-    def touched_rows(self) -> Rows:
-        return np.array([_touched_row(book) for book in self._sorted()], layout.TOUCHED)
-
-    def auction_rows(self) -> Rows:
-        return np.array([_auction_row(book) for book in self._sorted() if book.auction[0]], layout.AUCTION)
-
-    def order_rows(self, publisher_id: int, instrument_id: int) -> Rows:
-        book = self._books.get((publisher_id, instrument_id))
-        rows = [
-            (order.order_id, order.ts_event, order.price, order.size, order.side, order.aggregate, 0)
-            for side in SIDES if book for _, queue in book.queues(side) for order in queue.orders
-        ]  # fmt: skip
-        return np.array(rows, layout.ORDER)
-
-    # --- images --------------------------------------------------------------------------------------------------
-
-    def image(self) -> bytes:
-        return images.encode(self.state())
-
-    def state_hash(self) -> str:
-        return images.state_hash(self.image())
-
-    def freeze(self) -> Callable[[], bytes]:
-        return self.state()
-
-    def state(self) -> images.Frozen:
-        books = self._sorted()
-        queues = [(price, queue) for book in books for side in SIDES for price, queue in book.queues(side)]
-        held = sorted((record for book in books for record in book.held), key=lambda record: record.ordinal)
-        pending = [touch for book in books for touch in self._dirty if touch[0] is book]
-        return images.Frozen(
-            policy=self.policy,
-            ordinal=self._ordinal,
-            books=np.array([self._book_state(book) for book in books], images.BOOK_STATE),
-            levels=np.array([(price, len(queue.orders)) for price, queue in queues], images.LEVEL_STATE),
-            orders=np.array(
-                [(o.order_id, o.ts_event, o.size, o.aggregate) for _, queue in queues for o in queue.orders],
-                images.ORDER_STATE,
-            ),
-            executed=np.array([order_id for book in books for order_id in sorted(book.executed)], images.U8),
-            pending=np.array([(price, side) for _, side, price in pending], images.PENDING_STATE),
-            carry=np.array([tuple(record[:-1]) for record in held], layout.MBO),
-            carry_ordinals=np.array([record.ordinal for record in held], images.U8),
-        )
-
-    def _book_state(self, book: Book) -> tuple[Any, ...]:
-        counts = tuple(book.counts[code] for code in range(images.ANOMALY_SLOTS))
-        pending = sum(1 for touch in self._dirty if touch[0] is book)
-        return (
-            *book.key, book.flags, book.maybe_bad, book.auction[0], book.ordinal, book.ts_event, book.ts_recv,
-            book.records, book.last_px, *book.bbo, *book.auction[1:], counts,
-            len(book.sides[SIDE_BID]), len(book.sides[SIDE_ASK]), len(book.executed), pending,
-        )  # fmt: skip
-
-    @classmethod
-    def restore(cls, body: bytes, *, outputs: Outputs = "all") -> ReferenceBooks:
-        return cls.thaw(images.decode(body), outputs=outputs)
-
-    @classmethod
-    def thaw(cls, state: images.Frozen, *, outputs: Outputs = "all") -> ReferenceBooks:
-        self = cls(state.policy, outputs=outputs)
-        self._ordinal = state.ordinal
-        levels, orders = iter(state.levels.tolist()), iter(state.orders.tolist())
-        executed, pending = iter(state.executed.tolist()), iter(state.pending.tolist())
-        for row in state.books:
-            book = Book(int(row["publisher_id"]), int(row["instrument_id"]))
-            self._books[book.key] = book
-            _thaw_fields(book, row)
-            for side, count in ((SIDE_BID, row["bids"]), (SIDE_ASK, row["asks"])):
-                for price, size in islice(levels, int(count)):
-                    queue = book.sides[side][price] = Queue()
-                    for order_id, ts_event, order_size, aggregate in islice(orders, size):
-                        order = Resting(order_id, side, price, order_size, ts_event, bool(aggregate))
-                        queue.orders[order] = None
-                        queue.size += order_size
-                        if not aggregate:
-                            book.orders[order_id] = order
-            book.executed = set(islice(executed, int(row["executed"])))
-            for price, side in islice(pending, int(row["pending"])):
-                if outputs == "all":
-                    self._dirty[book, side, price] = len(self._dirty) - len(state.pending)
-        for fields, ordinal in zip(state.carry.tolist(), state.carry_ordinals.tolist(), strict=True):
-            record = Record._make((*fields, ordinal))
-            self._books[record.publisher_id, record.instrument_id].held.append(record)
-        return self
-
-
-def _thaw_fields(book: Book, row: Any) -> None:
-    book.flags, book.maybe_bad = int(row["flags"]), bool(row["maybe_bad"])
-    book.in_snapshot = bool(book.flags & layout.BOOK_SNAPSHOT)
-    book.ordinal, book.ts_event, book.ts_recv = int(row["ordinal"]), int(row["ts_event"]), int(row["ts_recv"])
-    book.records, book.last_px = int(row["records"]), int(row["last_px"])
-    both = [f"{side}_{what}" for side in ("bid", "ask") for what in ("px", "sz", "ct")]
-    book.bbo = tuple(int(row[name]) for name in both)
-    sums = (int(row["auction"]), int(row["auction_px"]), int(row["auction_sz"]))
-    book.auction = (*sums, *(int(row[f"auction_{name}"]) for name in both))
-    book.counts.update({code: int(count) for code, count in enumerate(row["anomalies"]) if count})
 
 
 def _first_remaining(queues: list[tuple[int, Queue]], whole: int, part: int) -> tuple[int, int, int]:
@@ -689,30 +447,6 @@ def _first_remaining(queues: list[tuple[int, Queue]], whole: int, part: int) -> 
         left -= order.size
         count -= 1
     return price, queue.size - part, count
-
-
-def _bbo_row(book: Book) -> tuple[int, ...]:
-    bid_px, bid_sz, bid_ct, ask_px, ask_sz, ask_ct = book.bbo
-    return (*_stamp(book), book.flags, 0, bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct)
-
-
-def _auction_row(book: Book) -> tuple[int, ...]:
-    present, price, size, bid_px, bid_sz, bid_ct, ask_px, ask_sz, ask_ct = book.auction
-    return (*_stamp(book), present, 0, price, size, bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct)
-
-
-def _touched_row(book: Book) -> tuple[int, ...]:
-    return (*_stamp(book), book.flags, 0)
-
-
-def _stamp(book: Book) -> tuple[int, ...]:
-    publisher_id, instrument_id = book.key
-    return book.ordinal, book.ts_event, book.ts_recv, instrument_id, publisher_id
-
-
-def _level_row(book: Book, side: int, price: int) -> tuple[int, ...]:
-    queue = book.sides[side].get(price) or Queue()
-    return (book.key[1], book.key[0], side, 0, price, queue.size, len(queue.orders), 0)
 
 
 def _effect_row(index: int, record: Record, end: int, effect: Effect) -> tuple[int, ...]:
