@@ -1,15 +1,12 @@
 # ruff: noqa: SIM109  # `in (a, b)` compiles to a call
-"""The order-book kernel: every book of a shard over flat arrays, one pass of one function.
-
-`run` is long on purpose. Helpers that take arrays cost a factor of two in numba, even inlined (reference counts stay
-in the loop), so what would be functions are blocks under a comment, and a small state machine (`purpose`, `bulk`) lets
-each block exist once. The same rules in plain form are reference.py; tests hold the two together bit by bit.
+"""The order-book kernel: every book of a shard in flat memory, one pass over the records.
 
 `scan` goes first: it gives each record its book and finds up to where each book's records can be applied, because an
-event that does not end in this batch is held back whole.
+event that does not end in this batch is held back whole. `run` applies; `flush` makes the rows of a batch. The same
+rules in plain form are reference.py; tests hold the two together bit by bit.
 
-Arrays: layout.py. Indices are cast to unsigned (`U`): numba then makes no wrap-around checks. numba's cache looks at
-this file's time alone: after a change of constants in layout.py, engine.py, records.py or units.py, touch this file.
+Memory: layout.py and pools.py; sorted sides and queues: sides.py; crossed books: crossing.py. Their functions take
+numbers only and are compiled into `run`, or called where they are rare.
 """
 
 from __future__ import annotations
@@ -17,127 +14,47 @@ from __future__ import annotations
 from typing import Any
 
 import numba as nb
-import numpy as np
 
-from shared.orderbook.engine import (
-    BAD_ACTION,
-    BAD_SIDE,
-    DUPLICATE_ADD,
-    EVENT_INTERRUPTED,
-    EVENT_RECORDS_MAX,
-    EVENT_TOO_LONG,
-    EVENT_UNFINISHED,
-    EXECUTED_ORDER,
-    MAYBE_BAD_BOOK,
-    OVERSIZE_CANCEL,
-    PRICE_MISMATCH,
-    REFILL,
-    SIDE_MISMATCH,
-    SNAPSHOT_TRADE,
-    UNDEFINED_PRICE,
-    UNKNOWN_CANCEL,
-    UNKNOWN_FILL,
-    UNKNOWN_MODIFY,
-    ZERO_SIZE,
+from shared.orderbook import engine as kinds
+from shared.orderbook import layout as lo
+from shared.orderbook import pools
+from shared.orderbook.compiled import entry
+from shared.orderbook.crossing import execute, overlay
+from shared.orderbook.intrinsics import apart, fold, get, get4, inline, move, prefetch, put, put4
+from shared.orderbook.pools import (
+    I,
+    U,
+    add_to,
+    addresses,
+    clear_executed,
+    count,
+    find_order,
+    forget,
+    free_order,
+    home,
+    level_at,
+    list_touched,
+    new_order,
+    order_at,
+    remember,
+    side_at,
+    unlist_executed,
 )
-from shared.orderbook.intrinsics import fold, prefetch
-from shared.orderbook.layout import (
-    APPLY,
-    AUCTION,
-    AUCTION_ROWS,
-    BATCH,
-    BBO,
-    BBO_ROWS,
-    BEST,
-    BOOK_FREE,
-    BOOK_WORDS,
-    BOOKS_USED,
-    BOUND,
-    CAP,
-    CHUNK,
-    CHUNK_FREE,
-    CHUNKS,
-    CHUNKS_FREE,
-    CHUNKS_USED,
-    COUNTS,
-    DIR,
-    DIR_CLASS,
-    DIR_FIRST,
-    DIR_FREE,
-    DIRS_USED,
-    DIRTY,
-    DIRTY_FULL,
-    DIRTY_WORDS,
-    DONE,
-    EARLY,
-    EFFECT_ROWS,
-    EFFECTS,
-    ENDS,
-    ENTERS,
-    ENTRY_WORDS,
-    EVENT,
-    EVENT_NO,
-    EXECUTED,
-    EXECUTED_COUNT,
-    EXECUTED_ORDERS,
-    FILLED,
-    FIRST_HELD,
-    FLAGS,
-    GRAVES,
-    HASH_WORDS,
-    HASHED,
-    HEAD,
-    HELD,
-    IN_SNAPSHOT,
-    INTERLEAVED,
-    INTERRUPTED,
-    KEY,
-    L_COUNT,
-    L_DIRTY,
-    L_HEAD,
-    L_TAIL,
-    LAST_PX,
-    LEVEL_FREE,
-    LEVEL_WORDS,
-    LEVELS,
-    LEVELS_FREE,
-    LEVELS_IN,
-    LEVELS_USED,
-    MAYBE_BAD,
-    MET,
-    MOVED,
-    O_EXECUTED,
-    O_LEVEL,
-    O_NEXT,
-    O_PREV,
-    O_SIZE,
-    OPEN,
-    OPEN_TRADES,
-    ORDER_FREE,
-    ORDER_WORDS,
-    ORDERS_FREE,
-    ORDERS_USED,
-    ORDINAL,
-    OUTPUT_FULL,
-    PENDING,
-    POOLS_FULL,
-    POSITION,
-    REASON,
-    RECORDS,
-    SEED,
-    SEED2,
-    SIDE,
-    SLOT,
-    SOON,
-    STATE,
-    TOUCHED,
-    TOUCHED_BOOKS,
-    TRADE_ROWS,
-    TRADES,
-    TS_EVENT,
-    TS_RECV,
+from shared.orderbook.sides import (
+    ALL,
+    append,
+    chunk_at,
+    drop_level,
+    empty_level,
+    find,
+    level_in,
+    resize,
+    take,
+    unlink,
 )
 from shared.records import (
+    AUCTION,
+    BBO,
     BOOK_CROSSED,
     BOOK_LOCKED,
     BOOK_MAYBE_BAD,
@@ -150,6 +67,9 @@ from shared.records import (
     EFFECT_REDUCED,
     EFFECT_REMOVED,
     EFFECT_REPLACED,
+    LEVEL,
+    TOUCHED,
+    TRADE,
 )
 from shared.units import (
     ACTION_ADD,
@@ -169,1252 +89,680 @@ from shared.units import (
     UNDEF_PX,
 )
 
-U: Any = np.uint64  # as Any: casts, not types
-I: Any = np.int64  # noqa: E741
-RECORD_WORDS = 7
-_MIX = U(0xD6E8_FEB8_6659_FD93)
-_UNDEF = UNDEF_PX
-_TOP_OR_LEVEL = F_TOB | F_MBP
-
-# What the search for a level is for.
-NOTHING, ADD, DROP, AGGREGATE_SET, AGGREGATE_CANCEL = 0, 1, 2, 3, 4
-# What is removed in bulk.
-BOTH_SIDES, ONE_SIDE, ONE_LEVEL, EXECUTE = 1, 2, 3, 4
-
-# Bits of `mode`.
-RAW, UNCROSS, EXECUTING, POLICY_BITS = 0, 1, 2, 3
-EVERYTHING, WITH_EFFECTS = 4, 8
+RECORD = lo.RECORD_WORDS * 8  # bytes
+BOOK = lo.BOOK_WORDS * 8
+TOP_OR_LEVEL = F_TOB | F_MBP
+BESTS = lo.BEST | lo.BEST << 1
+KEPT = lo.MET | lo.MOVED | BESTS  # bits of STATE that outlive an event
 
 # Prefetching helps only where the tables are larger than the caches; below that it costs 3 ns a record.
-DEEP_HASH_ENTRIES = 32_768
+DEEP_TABLE = 32_768
 MANY_BOOKS = 64
 
-_RO = nb.types.Array(nb.uint64, 1, "C", readonly=True)  # takes writable arrays too: one compilation
-_I8, _U4, _I4 = nb.int64[::1], nb.uint32[::1], nb.int32[::1]
+_WORDS = nb.types.Array(nb.uint64, 1, "C", readonly=True)  # takes writable arrays too: one compilation
+_I8, _U4 = nb.int64[::1], nb.uint32[::1]
 
 
-@nb.njit(nb.int64(_RO, nb.int64, nb.int64, _U4, _I8, _I8, _I4), cache=True, nogil=True)
-def scan(words: Any, first: Any, start: Any, slots: Any, meta: Any, books: Any, index: Any) -> Any:
+def _rows(layout: Any) -> Any:
+    return nb.from_dtype(layout)[::1]
+
+
+# --- first pass ----------------------------------------------------------------------------------------------
+
+
+@inline
+def _find_book(meta: Any, index: Any, books: Any, key: Any) -> Any:
+    """(slot + 1 of a book or 0, place in the index)."""
+    mask = get(meta, lo.INDEX_CAP) - 1
+    h = I(fold(U(key) ^ U(get(meta, lo.SEED)), U(get(meta, lo.SEED2)))) & mask
+    found = get4(index, h)
+    while found and get(books + (found - 1) * BOOK, lo.KEY) != key:
+        h = (h + 1) & mask
+        found = get4(index, h)
+    return found, h
+
+
+@apart
+def _new_book(meta: Any, index: Any, books: Any, key: Any, h: Any) -> Any:
+    """The slot of a new book, −1 if there is no room."""
+    if get(meta, lo.BOOK_FREE):
+        slot = get(meta, lo.BOOK_FREE) - 1
+        put(meta, lo.BOOK_FREE, get(books + slot * BOOK, lo.KEY))
+    elif get(meta, lo.BOOKS_USED) < get(meta, lo.BOOK_CAP):
+        slot = get(meta, lo.BOOKS_USED)
+        put(meta, lo.BOOKS_USED, slot + 1)
+    else:
+        return I(-1)
+    put4(index, h, slot + 1)
+    book = books + slot * BOOK
+    for k in range(lo.BOOK_WORDS):
+        put(book, k, 0)
+    put(book, lo.KEY, key)
+    put(book, lo.HEAD, (key >> 16) | ((key & 0xFFFF) << 32))
+    put(book, lo.APPLY, -1)
+    put(book, lo.INTERRUPTED, -1)
+    for word in (lo.LAST_PX, lo.BBO, lo.BBO + 3, lo.AUCTION + 3, lo.AUCTION + 6):
+        put(book, word, UNDEF_PX)
+    _next_event(meta, book)
+    return slot
+
+
+@inline
+def _next_event(meta: Any, book: Any) -> Any:
+    """Give the book's event a number of its own: it marks orders filled in it."""
+    add_to(meta, lo.EVENT, 1)
+    put(book, lo.EVENT_NO, get(meta, lo.EVENT))
+
+
+@apart
+def _interrupt(book: Any, slots: Any, first: Any) -> Any:
+    """A snapshot begins inside an event: what is held of it is applied, and its first record enters the snapshot."""
+    count(book, kinds.EVENT_INTERRUPTED)
+    begun = get(book, lo.FIRST_HELD)
+    if begun >= first:
+        put4(slots, begun - first, get4(slots, begun - first) | lo.ENTERS)
+    else:
+        put(book, lo.INTERRUPTED, begun)
+    put(book, lo.OPEN, 0)
+
+
+@entry(nb.int64(_WORDS, _I8, nb.int64, nb.int64))
+def scan(words: Any, meta_words: Any, first: Any, start: Any) -> Any:
     """Give records `start`… their book slots; returns the number of the first one whose book has no room."""
-    n = words.shape[0] // RECORD_WORDS
-    for k in range(HELD, OPEN_TRADES + 1):
-        meta[k] = 0
-    meta[POSITION] = 0
-    mask, room = index.shape[0] - 1, books.shape[0] // BOOK_WORDS
-    seed, seed2 = U(meta[SEED]), U(meta[SEED2])
-    last_key, slot = I(-1), 0
-    many, books_at = meta[BOOKS_USED] > MANY_BOOKS, I(books.ctypes.data)
+    n, record, meta = words.shape[0] // lo.RECORD_WORDS, I(words.ctypes.data), I(meta_words.ctypes.data)
+    for k in range(lo.HELD, lo.OPEN_TRADES + 1):
+        put(meta, k, 0)
+    put(meta, lo.POSITION, 0)
+    books, index, slots = get(meta, lo.AT_BOOKS), get(meta, lo.AT_INDEX), get(meta, lo.AT_SLOTS)
+    mask, seed, seed2 = get(meta, lo.INDEX_CAP) - 1, U(get(meta, lo.SEED)), U(get(meta, lo.SEED2))
+    many = get(meta, lo.BOOKS_USED) > MANY_BOOKS
+    last_key, slot = I(-1), I(0)
     for i in range(start, n):
+        now = record + i * RECORD
         if many and i + 8 < n:
-            key = I(words[U((i + 8) * RECORD_WORDS)] >> U(16))
-            found = I(index[U(I(fold(U(key) ^ seed, seed2)) & mask)])
-            prefetch(books_at + (found - 1) * (BOOK_WORDS * 8))
-        key = I(words[U(i * RECORD_WORDS)] >> U(16))
+            key = I(U(get(now + 8 * RECORD, 0)) >> U(16))
+            found = get4(index, I(fold(U(key) ^ seed, seed2)) & mask)
+            prefetch(books + (found - 1) * BOOK)
+        key = I(U(get(now, 0)) >> U(16))
         if key != last_key:
-            h = I(fold(U(key) ^ seed, seed2)) & mask
-            found = I(index[U(h)])
-            while found and books[U((found - 1) * BOOK_WORDS + KEY)] != key:
-                h = (h + 1) & mask
-                found = I(index[U(h)])
+            found, h = _find_book(meta, index, books, key)
             slot = found - 1
-            if not found:
-                if meta[BOOK_FREE]:
-                    slot = meta[BOOK_FREE] - 1
-                    meta[BOOK_FREE] = books[U(slot * BOOK_WORDS + KEY)]
-                elif meta[BOOKS_USED] < room:
-                    slot = meta[BOOKS_USED]
-                    meta[BOOKS_USED] += 1
-                else:
+            if found == 0:
+                slot = _new_book(meta, index, books, key, h)
+                if slot < 0:
                     return i
-                index[U(h)] = slot + 1
-                b = slot * BOOK_WORDS
-                for k in range(BOOK_WORDS):
-                    books[U(b + k)] = 0
-                books[U(b + KEY)] = key
-                books[U(b + HEAD)] = (key >> 16) | ((key & 0xFFFF) << 32)
-                books[U(b + APPLY)] = books[U(b + INTERRUPTED)] = -1
-                books[U(b + LAST_PX)] = _UNDEF
-                books[U(b + BBO)] = _UNDEF
-                books[U(b + BBO + 3)] = _UNDEF
-                books[U(b + AUCTION + 3)] = _UNDEF
-                books[U(b + AUCTION + 6)] = _UNDEF
-                meta[EVENT] += 1
-                books[U(b + EVENT_NO)] = meta[EVENT]
             last_key = key
-        b = slot * BOOK_WORDS
-        flags = I(words[U(i * RECORD_WORDS + 4)] >> U(32)) & 0xFF
+        book = books + slot * BOOK
+        flags = get4(now, 9) & 0xFF
         mark = slot
         if flags & F_SNAPSHOT:
-            if books[U(b + OPEN)]:
-                books[U(b + COUNTS + EVENT_INTERRUPTED)] += 1
-                begun = books[U(b + FIRST_HELD)]
-                if begun >= first:
-                    slots[U(begun - first)] |= U(ENTERS)
-                else:
-                    books[U(b + INTERRUPTED)] = begun
-                books[U(b + OPEN)] = 0
-            books[U(b + APPLY)] = first + i
+            if get(book, lo.OPEN):
+                _interrupt(book, slots, first)
+            put(book, lo.APPLY, first + i)
             if flags & F_LAST:
-                mark |= ENDS
+                mark |= lo.ENDS
         else:
-            held = books[U(b + OPEN)] + 1
+            held = get(book, lo.OPEN) + 1
             if held == 1:
-                books[U(b + FIRST_HELD)] = first + i
-            if flags & F_LAST or held == EVENT_RECORDS_MAX:
+                put(book, lo.FIRST_HELD, first + i)
+            if flags & F_LAST or held == kinds.EVENT_RECORDS_MAX:
                 if not flags & F_LAST:
-                    books[U(b + COUNTS + EVENT_TOO_LONG)] += 1
-                mark |= ENDS
+                    count(book, kinds.EVENT_TOO_LONG)
+                mark |= lo.ENDS
                 held = 0
-                books[U(b + APPLY)] = first + i
-            books[U(b + OPEN)] = held
-        slots[U(i)] = mark
+                put(book, lo.APPLY, first + i)
+            put(book, lo.OPEN, held)
+        put4(slots, i, mark)
     return n
 
 
-@nb.njit(
-    nb.void(
-        _RO, _I8, nb.int64, nb.int64, nb.int64, _U4, _U4, _I8, _I8, _I8, _I8, _U4, _I8, _U4, _I8, _U4, _U4, _I8, _I8,
-        _I4, _U4, _I8, _I8, _I8, _I8,
-    ),
-    cache=True, nogil=True,
-)  # fmt: skip
-def run(
-    words: Any, carried: Any, first: Any, synthetic: Any, mode: Any, slots: Any, held: Any, meta: Any, books: Any,
-    table: Any, orders: Any, orders4: Any, levels: Any, levels4: Any, chunks: Any, chunk_n: Any, dirs: Any,
-    fills: Any, dirty: Any, graves: Any, touched: Any, bbo: Any, trades: Any, auctions: Any, effects: Any,
-) -> None:  # fmt: skip
+# --- parts of `run` ------------------------------------------------------------------------------------------
+
+
+@inline
+def _prefetch_books(at: Any, record: Any, slots: Any, k: Any) -> Any:
+    """With many books: what records 12, 6, 4 and 2 further on will touch of their books, levels and queues."""
+    line = at.books + (get4(slots, k + 12) & lo.SLOT) * BOOK
+    prefetch(line)
+    prefetch(line + 64)
+    prefetch(line + 128)
+    prefetch(line + 192)
+    which = I(get4(record + 6 * RECORD, 9) >> 24 == SIDE_ASK)
+    side = side_at(at.books + (get4(slots, k + 6) & lo.SLOT) * BOOK, which)
+    top = chunk_at(at, get(side, lo.CHUNK)) + get(side, lo.LEVELS_IN) * 16
+    prefetch(top - 16)
+    prefetch(top - 80)
+    prefetch(top - 144)
+    # The level an A joins, then the order it will stand behind.
+    soon = record + 4 * RECORD
+    which = I(get4(soon, 9) >> 24 == SIDE_ASK)
+    side = side_at(at.books + (get4(slots, k + 4) & lo.SLOT) * BOOK, which)
+    n, key, lv = get(side, lo.LEVELS_IN), get(soon, 3) ^ -which, I(0)
+    level = chunk_at(at, get(side, lo.CHUNK)) + n * 16
+    if n:
+        prefetch(level_at(at, get(level, -1)))
+    for _ in range(min(n, 12)):
+        level -= 16
+        if get(level, 0) <= key:
+            if get(level, 0) == key:
+                lv = get(level, 1)
+                prefetch(level_at(at, lv))
+            break
+    put(at.meta, lo.SOON + (k + 4 & 7), lv)
+    lv = get(at.meta, lo.SOON + (k + 2 & 7))
+    prefetch(order_at(at, get4(level_at(at, lv), lo.L_TAIL)))
+
+
+@inline
+def _prefetch_orders(at: Any, record: Any, slots: Any, k: Any) -> Any:
+    """With many orders: where records 12, 8 and 4 further on will find theirs, the order, its neighbours and level."""
+    soon = record + 12 * RECORD
+    prefetch(at.table + home(at, get4(slots, k + 12) & lo.SLOT, get(soon, 2)) * (lo.HASH_WORDS * 8))
+    soon = record + 8 * RECORD
+    place = at.table + home(at, get4(slots, k + 8) & lo.SLOT, get(soon, 2)) * (lo.HASH_WORDS * 8)
+    prefetch(order_at(at, get(place, 1) & pools.LOW_32))
+    soon = record + 4 * RECORD
+    place = at.table + home(at, get4(slots, k + 4) & lo.SLOT, get(soon, 2)) * (lo.HASH_WORDS * 8)
+    i = get(place, 1) & pools.LOW_32
+    if i:
+        order = order_at(at, i)
+        prefetch(order_at(at, get4(order, lo.O_PREV)))
+        prefetch(order_at(at, get4(order, lo.O_NEXT)))
+        prefetch(level_at(at, get4(order, lo.O_LEVEL) >> 2))
+
+
+@apart
+def _room(at: Any) -> Any:
+    """Records for which the pools have room: each takes at most one order, one level and two chunks."""
+    meta = at.meta
+    room = get(meta, lo.ORDER_CAP) - get(meta, lo.ORDERS_USED) + get(meta, lo.ORDERS_FREE)
+    room = min(room, get(meta, lo.LEVEL_CAP) - get(meta, lo.LEVELS_USED) + get(meta, lo.LEVELS_FREE))
+    room = min(room, (get(meta, lo.CHUNK_CAP) - get(meta, lo.CHUNKS_USED) + get(meta, lo.CHUNKS_FREE)) // 2)
+    # Every order is in the table once at most: it stays half empty.
+    room = min(room, get(meta, lo.TABLE_CAP) // 2 - get(meta, lo.ORDERS_USED) + get(meta, lo.ORDERS_FREE))
+    if get(meta, lo.DIR_CAP) - get(meta, lo.DIRS_USED) < lo.DIR_FIRST << (get(meta, lo.DIR_CLASS) + 1):
+        room = I(0)
+    return room
+
+
+@inline
+def _end_rows(rows: Any, row_words: Any, chain: Any, ordinal: Any) -> Any:
+    """Give the rows of a chain (row + 1, linked through their `end`) that end."""
+    while chain:
+        row = rows + (chain - 1) * (row_words * 8)
+        chain = get(row, 1)
+        put(row, 1, ordinal)
+
+
+@inline
+def _end_chains(at: Any, book: Any, ordinal: Any) -> Any:
+    """Trades and effects of the event get the ordinal that ends it."""
+    trades = get(book, lo.TRADES)
+    if trades:
+        _end_rows(get(at.meta, lo.AT_TRADES), lo.TRADE_ROW_WORDS, trades, ordinal)
+        put(book, lo.TRADES, 0)
+        add_to(at.meta, lo.OPEN_TRADES, -1)
+    if at.mode & pools.WITH_EFFECTS:
+        _end_rows(get(at.meta, lo.AT_EFFECTS), lo.EFFECT_ROW_WORDS, get(book, lo.EFFECTS), ordinal)
+        put(book, lo.EFFECTS, 0)
+
+
+@apart
+def _enter_snapshot(at: Any, book: Any, slot: Any, state: Any) -> Any:
+    """From here on nothing of the book is published; what this batch has touched in it is, as it stands now."""
+    if state & lo.FILLED:
+        _next_event(at.meta, book)
+    for n in range(get(at.meta, lo.DIRTY)):
+        row = at.dirty + n * (lo.DIRTY_WORDS * 8)
+        owner, lv = get(row, 1), get(row, 2)
+        if owner >> 1 == slot:
+            put(row, 1, -2 - owner)
+            put(row, 2, 0)
+            if lv:
+                level = level_at(at, lv)
+                put(row, 2, get(level, 1))
+                put(row, 3, get(row, 3) | get4(level, lo.L_COUNT) << 32)
+                put4(level, lo.L_DIRTY, 0)
+            add_to(at.meta, lo.EARLY, 1)
+    return lo.IN_SNAPSHOT | (state & KEPT)
+
+
+@apart
+def _in_snapshot(at: Any, book: Any, slot: Any, ordinal: Any) -> Any:
+    """What was held before a snapshot ends with its first record."""
+    _end_chains(at, book, ordinal)
+    if get(book, lo.FLAGS) & BOOK_OPEN:
+        put(book, lo.FLAGS, get(book, lo.FLAGS) & ~BOOK_OPEN)
+        list_touched(at, book, slot)
+
+
+@apart
+def _note(
+    at: Any, book: Any, record: Any, k: Any, ordinal: Any, effect: Any, before: Any, after: Any, why: Any
+) -> Any:
+    """An EFFECT row, chained to the others of its event."""
+    n = get(at.meta, lo.EFFECT_ROWS)
+    put(at.meta, lo.EFFECT_ROWS, n + 1)
+    row = get(at.meta, lo.AT_EFFECTS) + n * (lo.EFFECT_ROW_WORDS * 8)
+    put(row, 0, ordinal)
+    put(row, 2, k | before << 32)
+    put(row, 3, after | effect << 32 | why << 40)
+    if get4(record, 9) & F_SNAPSHOT:
+        put(row, 1, ordinal)
+    else:
+        put(row, 1, get(book, lo.EFFECTS))
+        put(book, lo.EFFECTS, n + 1)
+
+
+@inline
+def _trade(at: Any, book: Any, record: Any, ordinal: Any) -> Any:
+    """T: the book's last price, and a TRADE row whose `end` links it to the event's others. Returns an anomaly or 0."""
+    px, size, flags = get(record, 3), get4(record, 8), get4(record, 9) & 0xFF
+    if px == UNDEF_PX:
+        return count(book, kinds.UNDEFINED_PRICE)
+    if size == 0:
+        return count(book, kinds.ZERO_SIZE)
+    if flags & F_SNAPSHOT:
+        return count(book, kinds.SNAPSHOT_TRADE)
+    put(book, lo.LAST_PX, px)
+    if at.mode & pools.EVERYTHING:
+        n = get(at.meta, lo.TRADE_ROWS)
+        put(at.meta, lo.TRADE_ROWS, n + 1)
+        row, head = get(at.meta, lo.AT_TRADES) + n * (lo.TRADE_ROW_WORDS * 8), get(book, lo.HEAD)
+        if not get(book, lo.TRADES):
+            add_to(at.meta, lo.OPEN_TRADES, 1)
+            if get(at.meta, lo.OPEN_TRADES) > 1:
+                put(at.meta, lo.INTERLEAVED, 1)
+        put(row, 0, ordinal)
+        put(row, 1, get(book, lo.TRADES))
+        put(row, 2, get(record, 1))
+        put(row, 3, get(record, 5))
+        put(row, 4, px)
+        put(row, 5, size | head << 32)
+        put(
+            row, 6, get4(record, 13) | (head & 0xFFFF_0000_0000) | (get4(record, 9) >> 24) << 48 | flags << 56
+        )
+        put(book, lo.TRADES, n + 1)
+    return I(0)
+
+
+@apart
+def _aggregate(at: Any, book: Any, slot: Any, record: Any, which: Any, state: Any) -> Any:
+    """A, M or C with F_TOB or F_MBP: it speaks of a level, not of an order. (state, effect, before, after, why)."""
+    px, size, flags, action = (
+        get(record, 3),
+        get4(record, 8),
+        get4(record, 9) & 0xFF,
+        get4(record, 9) >> 16 & 0xFF,
+    )
+    if which == 2:
+        return state, I(EFFECT_NONE), I(0), I(0), count(book, I(kinds.BAD_SIDE))
+    owner, key = slot << 1 | which, px ^ -which
+    chunk, _, _, place = find(at, side_at(book, which), key)
+    lv = level_in(chunk_at(at, chunk), place, key)
+    if action == ACTION_CANCEL:
+        i = get4(level_at(at, lv), lo.L_HEAD) if lv else I(0)
+        if i == 0 or not get4(order_at(at, i), lo.O_LEVEL) & 2:
+            return state, I(EFFECT_NONE), I(0), I(0), count(book, I(kinds.UNKNOWN_CANCEL))
+        had = get4(order_at(at, i), lo.O_SIZE)
+        if size == 0:
+            return state, I(EFFECT_NONE), had, had, count(book, I(kinds.ZERO_SIZE))
+        if size < had:
+            return resize(at, book, slot, i, had - size, state), I(EFFECT_REDUCED), had, had - size, I(0)
+        why = count(book, I(kinds.OVERSIZE_CANCEL)) if size > had else I(0)
+        state = unlink(at, book, slot, i, state)
+        free_order(at, i)
+        return state, I(EFFECT_REMOVED), had, I(0), why
+    if flags & F_TOB:
+        take(at, book, owner, ALL, False, state)
+        state |= lo.MOVED | BESTS
+        size = size if px != UNDEF_PX else I(0)
+    elif px == UNDEF_PX:
+        return state, I(EFFECT_NONE), I(0), I(0), count(book, I(kinds.UNDEFINED_PRICE))
+    elif lv:
+        state |= lo.MOVED | BESTS
+        empty_level(at, book, owner, lv, ALL, False, state)
+        if size == 0:
+            drop_level(at, book, owner, lv)
+    if size:
+        state = append(at, book, owner, key, new_order(at), get(record, 2), get(record, 1), size, 1, state)
+    return state, I(EFFECT_REPLACED), I(0), size, I(0)
+
+
+@inline
+def _publish_best(at: Any, book: Any, which: Any, state: Any) -> Any:
+    """Set one side of the BBO if its best level may have changed; 1 if it has."""
+    if not state & lo.BEST << which:
+        return I(0)
+    side, best = side_at(book, which), book + (lo.BBO + 3 * which) * 8
+    top = get(side, lo.LEVELS_IN)
+    px, size, n = I(UNDEF_PX), I(0), I(0)
+    if top:
+        place = chunk_at(at, get(side, lo.CHUNK)) + top * 16
+        level = level_at(at, get(place, -1))
+        px, size, n = get(place, -2) ^ -which, get(level, 1), get4(level, lo.L_COUNT)
+    changed = I(get(best, 0) != px) | I(get(best, 1) != size) | I(get(best, 2) != n)
+    put(best, 0, px)
+    put(best, 1, size)
+    put(best, 2, n)
+    return changed
+
+
+@inline
+def _end_event(at: Any, book: Any, slot: Any, ordinal: Any, state: Any) -> Any:
+    """Publish what has changed; returns the book's state."""
+    if state & lo.FILLED:
+        _next_event(at.meta, book)
+    state &= lo.MAYBE_BAD | KEPT
+    _end_chains(at, book, ordinal)
+    list_touched(at, book, slot)
+    shown = get(book, lo.FLAGS) & (BOOK_CROSSED | BOOK_LOCKED)
+    if state & lo.MAYBE_BAD:
+        shown |= BOOK_MAYBE_BAD
+    # Only a side whose best level may have changed is looked at: most events touch neither.
+    if state & BESTS:
+        changed = _publish_best(at, book, 0, state) | _publish_best(at, book, 1, state)
+        state &= ~BESTS
+        if changed:
+            bid_px, ask_px = get(book, lo.BBO), get(book, lo.BBO + 3)
+            bid_ct, ask_ct = get(book, lo.BBO + 2), get(book, lo.BBO + 5)
+            shown &= BOOK_MAYBE_BAD
+            if bid_px >= ask_px and bid_ct and ask_ct:
+                shown |= BOOK_CROSSED if bid_px > ask_px else BOOK_LOCKED
+            n = get(at.meta, lo.BBO_ROWS)
+            put(at.meta, lo.BBO_ROWS, n + 1)
+            row = get(at.meta, lo.AT_BBO) + n * (lo.BBO_ROW_WORDS * 8)
+            put(row, 0, ordinal)
+            put(row, 1, get(book, lo.TS_EVENT))
+            put(row, 2, get(book, lo.TS_RECV))
+            put(row, 3, get(book, lo.HEAD) | shown << 48)
+            put(row, 4, bid_px)
+            put(row, 5, ask_px)
+            put(row, 6, get(book, lo.BBO + 1))
+            put(row, 7, get(book, lo.BBO + 4))
+            put(row, 8, bid_ct | ask_ct << 32)
+    put(book, lo.FLAGS, shown)
+    if at.mode & pools.POLICY_BITS == pools.UNCROSS:
+        # Nothing to do if no level has changed that the overlay depends on, and no trade has moved its anchor.
+        meets = shown & (BOOK_CROSSED | BOOK_LOCKED) != 0
+        if meets != (state & lo.MET != 0) or (meets and state & lo.MOVED):
+            state = (state & lo.MAYBE_BAD) | (lo.MET if meets else 0)
+            overlay(at, book, meets, ordinal)
+    return state
+
+
+# --- second pass ---------------------------------------------------------------------------------------------
+
+
+@entry(nb.void(_WORDS, _I8, nb.int64, nb.int64, nb.int64))
+def run(words: Any, meta_words: Any, first: Any, synthetic: Any, mode: Any) -> None:
     """Apply records from meta[POSITION] on; stops early when a pool or an output is full (meta[REASON]).
 
-    The first len(carried) records have the ordinals in `carried`, the others first, first + 1, …; the last `synthetic`
-    ones (all with ordinal `first`) stand for the end of the session or a clear: nothing of them is counted.
+    The first meta[CARRIED] records are the carry, with ordinals of their own; the others have first, first + 1, …; the
+    last `synthetic` ones (all with ordinal `first`) stand for the end of the session or a clear: nothing of them is
+    counted.
     """
-    n, nc = words.shape[0] // RECORD_WORDS, carried.shape[0]
-    policy, everything, with_effects = mode & POLICY_BITS, mode & EVERYTHING, mode & WITH_EFFECTS
-    hmask = table.shape[0] // HASH_WORDS - 1
-    gmask = graves.shape[0] - 1
-    seed, seed2 = U(meta[SEED]), U(meta[SEED2])
-    batch = meta[BATCH]
-    deep = hmask + 1 >= DEEP_HASH_ENTRIES
-    many = meta[BOOKS_USED] > MANY_BOOKS
-    table_at, orders_at, levels_at = I(table.ctypes.data), I(orders.ctypes.data), I(levels.ctypes.data)
-    books_at, chunks_at = I(books.ctypes.data), I(chunks.ctypes.data)
-    order_cap, level_cap = orders.shape[0] // ORDER_WORDS, levels.shape[0] // LEVEL_WORDS
-    chunk_cap, dir_cap = chunk_n.shape[0], dirs.shape[0]
-    dn = meta[DIRTY]
-    out_bbo, out_trades, out_auctions = meta[BBO_ROWS], meta[TRADE_ROWS], meta[AUCTION_ROWS]
-    out_effects = meta[EFFECT_ROWS]
-    k = meta[POSITION]
-    meta[REASON] = DONE
+    n, meta = words.shape[0] // lo.RECORD_WORDS, I(meta_words.ctypes.data)
+    at = addresses(meta, mode)
+    carried, ordinals = get(meta, lo.CARRIED), get(meta, lo.AT_CARRIED)
+    slots, held = get(meta, lo.AT_SLOTS), get(meta, lo.AT_HELD)
+    deep = at.hash_mask + 1 >= DEEP_TABLE
+    many = get(meta, lo.BOOKS_USED) > MANY_BOOKS
+    k = get(meta, lo.POSITION)
+    put(meta, lo.REASON, lo.DONE)
 
     # Each record makes at most one row of a kind, so this many fit for sure.
-    stop = n
-    stop = min(stop, k + bbo.shape[0] // 9 - out_bbo)
-    stop = min(stop, k + trades.shape[0] // 7 - out_trades)
-    stop = min(stop, k + auctions.shape[0] // 11 - out_auctions)
-    if with_effects:
-        stop = min(stop, k + effects.shape[0] // 4 - out_effects)
+    fullest = max(
+        get(meta, lo.BBO_ROWS),
+        get(meta, lo.TRADE_ROWS),
+        get(meta, lo.AUCTION_ROWS),
+        get(meta, lo.EFFECT_ROWS),
+    )
+    stop = min(n, k + get(meta, lo.ROW_CAP) - fullest)
     if stop < n:
-        meta[REASON] = OUTPUT_FULL
+        put(meta, lo.REASON, lo.OUTPUT_FULL)
     # No level is in the dirty list twice, so it cannot get longer than the levels there are and two a record.
-    live_levels = meta[LEVELS_USED] - meta[LEVELS_FREE]
-    if everything and dirty.shape[0] // DIRTY_WORDS < live_levels + dn + 2 * (stop - k) + 2:
-        meta[REASON] = DIRTY_FULL
+    listed = get(meta, lo.LEVELS_USED) - get(meta, lo.LEVELS_FREE) + get(meta, lo.DIRTY)
+    if mode & pools.EVERYTHING and get(meta, lo.DIRTY_CAP) < listed + 2 * (stop - k) + 2:
+        put(meta, lo.REASON, lo.DIRTY_FULL)
         return
-    room = 0
+    room = I(0)
+    put(meta, lo.ROOM, 0)
 
     while k < stop:
-        p = k * RECORD_WORDS
-        mark = I(slots[U(k)])
-        slot = mark & SLOT
-        ends = mark & ENDS
-        b = slot * BOOK_WORDS
-        o = carried[U(k)] if k < nc else first + (k - nc)
+        record = I(words.ctypes.data) + k * RECORD
+        mark = get4(slots, k)
+        slot = mark & lo.SLOT
+        book = at.books + slot * BOOK
         fake = k >= n - synthetic
-        if fake:
-            o = first
-
-        # --- prefetch what records further on will touch ---------------------------------------------------------
+        o = get(ordinals, k) if k < carried else first if fake else first + (k - carried)
         if many and k + 12 < n:
-            line = books_at + I(slots[U(k + 12)] & U(SLOT)) * (BOOK_WORDS * 8)
-            prefetch(line)
-            prefetch(line + 64)
-            prefetch(line + 128)
-            prefetch(line + 192)
-            ahead = I(slots[U(k + 6)] & U(SLOT)) * BOOK_WORDS + SIDE
-            if (words[U((k + 6) * RECORD_WORDS + 4)] >> U(56)) == U(SIDE_ASK):
-                ahead += 4
-            top = books[U(ahead + CHUNK)] * CAP + books[U(ahead + LEVELS_IN)]
-            prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 16)
-            prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 80)
-            prefetch(chunks_at + top * (ENTRY_WORDS * 8) - 144)
-            # The level an A joins, then the order it will stand behind.
-            q = (k + 4) * RECORD_WORDS
-            which = 1 if (words[U(q + 4)] >> U(56)) == U(SIDE_ASK) else 0
-            ahead = I(slots[U(k + 4)] & U(SLOT)) * BOOK_WORDS + SIDE + 4 * which
-            at = books[U(ahead + CHUNK)] * CAP
-            top = books[U(ahead + LEVELS_IN)]
-            key, lv = I(words[U(q + 3)]) ^ -which, 0
-            if top:
-                prefetch(levels_at + chunks[U((at + top - 1) * ENTRY_WORDS + 1)] * (LEVEL_WORDS * 8))
-            for j in range(at + top - 1, at + max(0, top - 12) - 1, -1):
-                if chunks[U(j * ENTRY_WORDS)] <= key:
-                    if chunks[U(j * ENTRY_WORDS)] == key:
-                        lv = chunks[U(j * ENTRY_WORDS + 1)]
-                        prefetch(levels_at + lv * (LEVEL_WORDS * 8))
-                    break
-            meta[U(SOON + (k + 4 & 7))] = lv
-            lv = meta[U(SOON + (k + 2 & 7))]
-            prefetch(orders_at + I(levels4[U(lv * 8 + L_TAIL)]) * (ORDER_WORDS * 8))
+            _prefetch_books(at, record, slots, k)
         if deep and k + 12 < n:
-            q = (k + 12) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 12)] & U(SLOT)) * _MIX)
-            prefetch(table_at + (I(x) & hmask) * (HASH_WORDS * 8))
-            q = (k + 8) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 8)] & U(SLOT)) * _MIX)
-            e = table[U((I(x) & hmask) * HASH_WORDS + 1)] & 0xFFFF_FFFF
-            prefetch(orders_at + e * (ORDER_WORDS * 8))
-            q = (k + 4) * RECORD_WORDS
-            x = fold(words[U(q + 2)] ^ seed, seed2 + U(slots[U(k + 4)] & U(SLOT)) * _MIX)
-            e = table[U((I(x) & hmask) * HASH_WORDS + 1)] & 0xFFFF_FFFF
-            if e:
-                prefetch(orders_at + I(orders4[U(e * 8 + O_PREV)]) * (ORDER_WORDS * 8))
-                prefetch(orders_at + I(orders4[U(e * 8 + O_NEXT)]) * (ORDER_WORDS * 8))
-                prefetch(levels_at + I(orders4[U(e * 8 + O_LEVEL)] >> U(2)) * (LEVEL_WORDS * 8))
+            _prefetch_orders(at, record, slots, k)
 
-        # --- held back -------------------------------------------------------------------------------------------
-        if o > books[U(b + APPLY)] and not fake:
-            held[U(meta[HELD])] = k
-            meta[HELD] += 1
+        if o > get(book, lo.APPLY) and not fake:
+            put4(held, get(meta, lo.HELD), k)
+            add_to(meta, lo.HELD, 1)
             k += 1
             continue
 
-        # --- room in the pools: a record takes at most one order, one level and two chunks -----------------------
-        if room <= 0:
-            room = order_cap - meta[ORDERS_USED] + meta[ORDERS_FREE]
-            room = min(room, level_cap - meta[LEVELS_USED] + meta[LEVELS_FREE])
-            room = min(room, (chunk_cap - meta[CHUNKS_USED] + meta[CHUNKS_FREE]) // 2)
-            room = min(room, (hmask >> 1) - meta[HASHED])
-            if room <= 0 or dir_cap - meta[DIRS_USED] < (DIR_FIRST << (meta[DIR_CLASS] + 1)):
-                meta[REASON] = POOLS_FULL
+        room = get(meta, lo.ROOM) - 1
+        if room < 0:
+            room = _room(at) - 1
+            if room < 0:
+                put(meta, lo.REASON, lo.POOLS_FULL)
                 break
-        room -= 1
+        put(meta, lo.ROOM, room)
 
-        tail = I(words[U(p + 4)])
-        size, flags = tail & 0xFFFF_FFFF, (tail >> 32) & 0xFF
+        tail = get(record, 4)
+        size, flags = tail & pools.LOW_32, (tail >> 32) & 0xFF
         action, letter = (tail >> 48) & 0xFF, (tail >> 56) & 0xFF
-        oid, px = I(words[U(p + 2)]), I(words[U(p + 3)])
-        side = 0 if letter == SIDE_BID else 1 if letter == SIDE_ASK else 2
-        flip = -(side & 1)  # ~price of an ask: on both sides the best level has the largest key
-        state = books[U(b + STATE)]
-        counts = b + COUNTS
-
+        oid, px = get(record, 2), get(record, 3)
+        which = I(0) if letter == SIDE_BID else I(1) if letter == SIDE_ASK else I(2)
+        key = px ^ -(which & 1)  # ~price of an ask: on both sides the best level has the largest key
+        state = get(book, lo.STATE)
         if not fake:
-            books[U(b + RECORDS)] += 1
-            books[U(b + TS_EVENT)] = I(words[U(p + 1)])
-            books[U(b + TS_RECV)] = I(words[U(p + 5)])
-        books[U(b + ORDINAL)] = o
-
-        if (flags & F_SNAPSHOT or mark & ENTERS) and not state & IN_SNAPSHOT:
-            if state & FILLED:
-                meta[EVENT] += 1
-                books[U(b + EVENT_NO)] = meta[EVENT]
-            state = IN_SNAPSHOT | (state & (MET | MOVED | BEST | BEST << 1))
-            # What this batch has touched in the book is published as it stands now: at its last event end.
-            for i in range(dn):
-                owner = dirty[U(i * 4 + 1)]
-                if owner >> 1 == slot:
-                    lv = dirty[U(i * 4 + 2)]
-                    dirty[U(i * 4 + 1)] = -2 - owner
-                    dirty[U(i * 4 + 2)] = 0
-                    if lv:
-                        dirty[U(i * 4 + 2)] = levels[U(lv * LEVEL_WORDS + 1)]
-                        dirty[U(i * 4 + 3)] |= I(levels4[U(lv * 8 + L_COUNT)]) << 32
-                        levels4[U(lv * 8 + L_DIRTY)] = 0
-                    meta[EARLY] += 1
+            add_to(book, lo.RECORDS, 1)
+            put(book, lo.TS_EVENT, get(record, 1))
+            put(book, lo.TS_RECV, get(record, 5))
+        put(book, lo.ORDINAL, o)
+        if (flags & F_SNAPSHOT or mark & lo.ENTERS) and not state & lo.IN_SNAPSHOT:
+            state = _enter_snapshot(at, book, slot, state)
         if flags & F_SNAPSHOT:
-            # What was held before a snapshot ends with its first record.
-            chain = books[U(b + TRADES)]
-            if chain:
-                while chain:
-                    at = (chain - 1) * 7 + 1
-                    chain = trades[U(at)]
-                    trades[U(at)] = o
-                books[U(b + TRADES)] = 0
-                meta[OPEN_TRADES] -= 1
-            chain = books[U(b + EFFECTS)]
-            while chain:
-                at = (chain - 1) * 4 + 1
-                chain = effects[U(at)]
-                effects[U(at)] = o
-            books[U(b + EFFECTS)] = 0
-            if books[U(b + FLAGS)] & BOOK_OPEN:
-                books[U(b + FLAGS)] &= ~BOOK_OPEN
-                if books[U(b + TOUCHED)] != batch:
-                    books[U(b + TOUCHED)] = batch
-                    touched[U(meta[TOUCHED_BOOKS])] = slot
-                    meta[TOUCHED_BOOKS] += 1
+            _in_snapshot(at, book, slot, o)
 
-        # --- what the record wants -------------------------------------------------------------------------------
-        effect, before, after, why = EFFECT_NONE, 0, 0, 0
-        purpose, bulk, bulk_level, left = NOTHING, 0, 0, 0
-        gone, keep, resized, to_size = 0, False, 0, 0  # an order to unlink, one to make smaller
-        idx, hp, new_size, aggregate = 0, 0, 0, 0  # new_size > 0: an order to add
-        drop_key, drop_side = 0, 0
-
-        special = flags & _TOP_OR_LEVEL and (
-            action == ACTION_ADD or action == ACTION_CANCEL or action == ACTION_MODIFY
-        )
-        if special:
-            if side == 2:
-                why = BAD_SIDE
-                books[U(counts + why)] += 1
-            elif action == ACTION_CANCEL:
-                purpose = AGGREGATE_CANCEL
-            elif flags & F_TOB:
-                effect = EFFECT_REPLACED
-                bulk = ONE_SIDE
-                new_size = 0 if px == _UNDEF else size
-                after, aggregate = new_size, 1
-            elif px == _UNDEF:
-                why = UNDEFINED_PRICE
-                books[U(counts + why)] += 1
-            else:
-                effect, after = EFFECT_REPLACED, size
-                purpose, aggregate = AGGREGATE_SET, 1
-        elif (
-            action == ACTION_ADD or action == ACTION_CANCEL or action == ACTION_MODIFY
-            or action == ACTION_FILL
-        ):  # fmt: skip
-            tag = slot + 1
-            hp = I(fold(U(oid) ^ seed, seed2 + U(slot) * _MIX)) & hmask
-            while True:
-                e = table[U(hp * HASH_WORDS + 1)]
-                if e == 0:
-                    break
-                if (e >> 32) == tag and table[U(hp * HASH_WORDS)] == oid:
-                    idx = e & 0xFFFF_FFFF
-                    break
-                hp = (hp + 1) & hmask
-            where = I(orders4[U(idx * 8 + O_LEVEL)])
-            executed = idx != 0 and where == O_EXECUTED
-            live = idx != 0 and not executed
-            had = I(orders4[U(idx * 8 + O_SIZE)])
-
+        # --- what the record does ---------------------------------------------------------------------------------
+        effect, before, after, why = I(EFFECT_NONE), I(0), I(0), I(0)
+        is_order = action == ACTION_ADD or action == ACTION_CANCEL or action == ACTION_MODIFY
+        if is_order and flags & TOP_OR_LEVEL:
+            state, effect, before, after, why = _aggregate(at, book, slot, record, which, state)
+        elif is_order or action == ACTION_FILL:
+            i, h = find_order(at, slot, oid)
+            order = order_at(at, i)
+            where, had = get4(order, lo.O_LEVEL), get4(order, lo.O_SIZE)
+            executed = i != 0 and where == lo.O_EXECUTED
+            live = i != 0 and not executed
+            gone, rests = False, False  # it leaves its queue; it stands at the back of one
             if action == ACTION_ADD:
-                if side == 2:
-                    why = BAD_SIDE
-                elif px == _UNDEF:
-                    why = UNDEFINED_PRICE
+                if which == 2:
+                    why = count(book, I(kinds.BAD_SIDE))
+                elif px == UNDEF_PX:
+                    why = count(book, I(kinds.UNDEFINED_PRICE))
                 elif size == 0:
-                    why = ZERO_SIZE
+                    why = count(book, I(kinds.ZERO_SIZE))
                 else:
-                    effect, new_size, after = EFFECT_ADDED, size, size
-                    gone, keep = idx, True
+                    effect, after, rests = I(EFFECT_ADDED), size, True
+                    gone = i != 0
                     if live:
-                        effect, before, why = EFFECT_REPLACED, had, DUPLICATE_ADD
-                if why:
-                    books[U(counts + why)] += 1
+                        effect, before, why = I(EFFECT_REPLACED), had, count(book, I(kinds.DUPLICATE_ADD))
             elif action == ACTION_CANCEL:
                 if not live:
-                    why = EXECUTED_ORDER if executed else UNKNOWN_CANCEL
-                    books[U(counts + why)] += 1
-                    gone = idx
+                    why = count(book, I(kinds.EXECUTED_ORDER) if executed else I(kinds.UNKNOWN_CANCEL))
+                    gone = executed
                 elif size == 0:
-                    before, after, why = had, had, ZERO_SIZE
-                    books[U(counts + why)] += 1
+                    before, after, why = had, had, count(book, I(kinds.ZERO_SIZE))
                 else:
                     before = had
-                    if side != (where & 1):
-                        why = SIDE_MISMATCH
-                        books[U(counts + why)] += 1
-                    if px != levels[U((where >> 2) * LEVEL_WORDS)] ^ -(where & 1):
-                        books[U(counts + PRICE_MISMATCH)] += 1
-                        if not why:
-                            why = PRICE_MISMATCH
                     if size > had:
-                        books[U(counts + OVERSIZE_CANCEL)] += 1
-                        if not why:
-                            why = OVERSIZE_CANCEL
+                        why = count(book, I(kinds.OVERSIZE_CANCEL))
+                    if px != get(level_at(at, where >> 2), 0) ^ -(where & 1):
+                        why = count(book, I(kinds.PRICE_MISMATCH))
+                    if which != where & 1:
+                        why = count(book, I(kinds.SIDE_MISMATCH))
                     if size >= had:
-                        effect, gone = EFFECT_REMOVED, idx
+                        effect, gone = I(EFFECT_REMOVED), True
                     else:
-                        effect, resized, to_size = EFFECT_REDUCED, idx, had - size
-                        after = to_size
+                        effect, after = I(EFFECT_REDUCED), had - size
+                        state = resize(at, book, slot, i, after, state)
             elif action == ACTION_MODIFY:
-                if side == 2 or px == _UNDEF:
-                    why = BAD_SIDE if side == 2 else UNDEFINED_PRICE
-                    books[U(counts + why)] += 1
+                if which == 2:
+                    why = count(book, I(kinds.BAD_SIDE))
+                elif px == UNDEF_PX:
+                    why = count(book, I(kinds.UNDEFINED_PRICE))
                 elif not live:
-                    why = EXECUTED_ORDER if executed else UNKNOWN_MODIFY
-                    books[U(counts + why)] += 1
-                    gone = idx
+                    why = count(book, I(kinds.EXECUTED_ORDER) if executed else I(kinds.UNKNOWN_MODIFY))
+                    gone = executed
                     if size == 0:
-                        books[U(counts + ZERO_SIZE)] += 1
+                        count(book, I(kinds.ZERO_SIZE))
                     else:
-                        effect, new_size, after, keep = EFFECT_ADDED, size, size, True
+                        effect, after, rests = I(EFFECT_ADDED), size, True
                 else:
                     before, after = had, size
-                    if side != (where & 1):
-                        why = SIDE_MISMATCH
-                        books[U(counts + why)] += 1
                     if size == 0:
-                        books[U(counts + ZERO_SIZE)] += 1
-                        if not why:
-                            why = ZERO_SIZE
-                        effect, gone = EFFECT_REMOVED, idx
-                    elif why or size > had or px != levels[U((where >> 2) * LEVEL_WORDS)] ^ -(where & 1):
-                        effect, gone, keep, new_size = EFFECT_MOVED, idx, True, size
+                        why = count(book, I(kinds.ZERO_SIZE))
+                    if which != where & 1:
+                        why = count(book, I(kinds.SIDE_MISMATCH))
+                    if size == 0:
+                        effect, gone = I(EFFECT_REMOVED), True
+                    elif why or size > had or px != get(level_at(at, where >> 2), 0) ^ -(where & 1):
+                        effect, gone, rests = I(EFFECT_MOVED), True, True
                     elif size < had:
-                        effect, resized, to_size = EFFECT_REDUCED, idx, size
-                    elif state & FILLED and fills[U(idx)] == books[U(b + EVENT_NO)]:
-                        why = REFILL
-                        books[U(counts + why)] += 1
-            else:  # F: names an order, changes nothing
-                if live:
-                    before, after = had, had
-                    if not state & IN_SNAPSHOT:
-                        fills[U(idx)] = books[U(b + EVENT_NO)]
-                        state |= FILLED
-                else:
-                    why = EXECUTED_ORDER if executed else UNKNOWN_FILL
-                    books[U(counts + why)] += 1
-        elif action == ACTION_TRADE:
-            if px == _UNDEF:
-                why = UNDEFINED_PRICE
-            elif size == 0:
-                why = ZERO_SIZE
-            elif flags & F_SNAPSHOT:
-                why = SNAPSHOT_TRADE
+                        effect = I(EFFECT_REDUCED)
+                        state = resize(at, book, slot, i, size, state)
+                    elif state & lo.FILLED and get(at.fills, i) == get(book, lo.EVENT_NO):
+                        why = count(book, I(kinds.REFILL))
+            elif live:  # F: names an order, changes nothing
+                before, after = had, had
+                if not state & lo.IN_SNAPSHOT:
+                    put(at.fills, i, get(book, lo.EVENT_NO))
+                    state |= lo.FILLED
             else:
-                books[U(b + LAST_PX)] = px
-                state |= MOVED
-                if everything:
-                    at = out_trades * 7
-                    out_trades += 1
-                    if not books[U(b + TRADES)]:
-                        meta[OPEN_TRADES] += 1
-                        if meta[OPEN_TRADES] > 1:
-                            meta[INTERLEAVED] = 1
-                    trades[U(at)] = o
-                    trades[U(at + 1)] = books[U(b + TRADES)]
-                    trades[U(at + 2)] = I(words[U(p + 1)])
-                    trades[U(at + 3)] = I(words[U(p + 5)])
-                    trades[U(at + 4)] = px
-                    head = books[U(b + HEAD)]
-                    trades[U(at + 5)] = size | (head << 32)
-                    trades[U(at + 6)] = (
-                        I(words[U(p + 6)] >> U(32))
-                        | (head & 0xFFFF_0000_0000)
-                        | (letter << 48)
-                        | (flags << 56)
-                    )
-                    books[U(b + TRADES)] = out_trades
-            if why:
-                books[U(counts + why)] += 1
-        elif action == ACTION_CLEAR:
-            effect, bulk = EFFECT_CLEARED, BOTH_SIDES
-            state &= ~MAYBE_BAD
-        elif action != ACTION_NONE:
-            why = BAD_ACTION
-            books[U(counts + why)] += 1
+                why = count(book, I(kinds.EXECUTED_ORDER) if executed else I(kinds.UNKNOWN_FILL))
 
-        # --- do it -----------------------------------------------------------------------------------------------
-        uncrossed = False
-        while True:
-            # -- remove many orders: a side, both, one level, or what the uncrossing executes
-            if bulk:
-                state |= MOVED | BEST | BEST << 1
-                bs = side if bulk == ONE_SIDE or bulk == ONE_LEVEL else 0
-                quota = left
-                while True:
-                    sb = b + SIDE + 4 * bs
-                    top = books[U(sb + LEVELS_IN)]
-                    if bulk != ONE_LEVEL and (top == 0 or (bulk == EXECUTE and left == 0)):
-                        if bulk == ONE_SIDE or bs == 1:
-                            break
-                        bs, left = 1, quota
-                        continue
-                    chunk = books[U(sb + CHUNK)]
-                    lv = bulk_level
-                    if bulk != ONE_LEVEL:
-                        lv = chunks[U((chunk * CAP + top - 1) * ENTRY_WORDS + 1)]
-                    if everything and levels4[U(lv * 8 + L_DIRTY)] == 0:
-                        dirty[U(dn * 4)] = levels[U(lv * LEVEL_WORDS)]
-                        dirty[U(dn * 4 + 1)] = slot << 1 | bs
-                        dirty[U(dn * 4 + 2)] = lv
-                        dirty[U(dn * 4 + 3)] = 0
-                        dn += 1
-                        levels4[U(lv * 8 + L_DIRTY)] = dn
-                    cur = I(levels4[U(lv * 8 + L_HEAD)])
-                    while cur:
-                        had = I(orders4[U(cur * 8 + O_SIZE)])
-                        if bulk == EXECUTE:
-                            if left == 0:
-                                break
-                            if had > left:
-                                orders4[U(cur * 8 + O_SIZE)] = had - left
-                                levels[U(lv * LEVEL_WORDS + 1)] -= left
-                                left = 0
-                                break
-                            left -= had
-                        follower = I(orders4[U(cur * 8 + O_NEXT)])
-                        if state & FILLED:
-                            fills[U(cur)] = 0
-                        levels[U(lv * LEVEL_WORDS + 1)] -= had
-                        levels4[U(lv * 8 + L_COUNT)] -= U(1)
-                        is_aggregate = I(orders4[U(cur * 8 + O_LEVEL)]) & 2
-                        if bulk == EXECUTE and not is_aggregate:
-                            other = books[U(b + EXECUTED)]
-                            orders4[U(cur * 8 + O_LEVEL)] = O_EXECUTED
-                            orders4[U(cur * 8 + O_PREV)] = 0
-                            orders4[U(cur * 8 + O_NEXT)] = other
-                            if other:
-                                orders4[U(other * 8 + O_PREV)] = cur
-                            books[U(b + EXECUTED)] = cur
-                            books[U(b + EXECUTED_COUNT)] += 1
-                            meta[EXECUTED_ORDERS] += 1
-                        else:
-                            if not is_aggregate:
-                                old = orders[U(cur * ORDER_WORDS)]
-                                h = I(fold(U(old) ^ seed, seed2 + U(slot) * _MIX)) & hmask
-                                while (table[U(h * 2 + 1)] & 0xFFFF_FFFF) != cur:
-                                    h = (h + 1) & hmask
-                                j = h
-                                while True:
-                                    j = (j + 1) & hmask
-                                    e = table[U(j * 2 + 1)]
-                                    if e == 0:
-                                        break
-                                    x = fold(U(table[U(j * 2)]) ^ seed, seed2 + U((e >> 32) - 1) * _MIX)
-                                    if ((j - (I(x) & hmask)) & hmask) >= ((j - h) & hmask):
-                                        table[U(h * 2)] = table[U(j * 2)]
-                                        table[U(h * 2 + 1)] = e
-                                        h = j
-                                table[U(h * 2 + 1)] = 0
-                                meta[HASHED] -= 1
-                            orders4[U(cur * 8 + O_NEXT)] = meta[ORDER_FREE]
-                            meta[ORDER_FREE] = cur
-                            meta[ORDERS_FREE] += 1
-                        cur = follower
-                    levels4[U(lv * 8 + L_HEAD)] = cur
-                    if cur:
-                        orders4[U(cur * 8 + O_PREV)] = 0
-                        continue  # EXECUTE: this side is done
-                    levels4[U(lv * 8 + L_TAIL)] = 0
-                    if bulk == ONE_LEVEL:
-                        break
-                    # the level goes: it is the last of the top chunk
-                    at = I(levels4[U(lv * 8 + L_DIRTY)])
-                    if at:
-                        dirty[U(at * 4 - 2)] = 0
-                        if dirty[U(at * 4 - 1)] == 0:
-                            key = levels[U(lv * LEVEL_WORDS)]
-                            x = fold(U(key) ^ seed, seed2 + U(slot << 1 | bs) * _MIX)
-                            h = I(x) & gmask
-                            while graves[U(h)]:
-                                h = (h + 1) & gmask
-                            graves[U(h)] = at
-                            dirty[U(at * 4 - 1)] = h + 1
-                            meta[GRAVES] += 1
-                    levels4[U(lv * 8 + L_HEAD)] = meta[LEVEL_FREE]
-                    meta[LEVEL_FREE] = lv
-                    meta[LEVELS_FREE] += 1
-                    books[U(b + LEVELS + bs)] -= 1
-                    top -= 1
-                    if top == 0 and books[U(sb + CHUNKS)] > 1:
-                        chunk_n[U(chunk)] = meta[CHUNK_FREE]
-                        meta[CHUNK_FREE] = chunk
-                        meta[CHUNKS_FREE] += 1
-                        books[U(sb + CHUNKS)] -= 1
-                        chunk = I(dirs[U((books[U(sb + DIR)] >> 8) + books[U(sb + CHUNKS)] - 1)])
-                        books[U(sb + CHUNK)] = chunk
-                        top = I(chunk_n[U(chunk)])
-                    books[U(sb + LEVELS_IN)] = top
-                if bulk == BOTH_SIDES:
-                    cur = books[U(b + EXECUTED)]
-                    while cur:
-                        follower = I(orders4[U(cur * 8 + O_NEXT)])
-                        old = orders[U(cur * ORDER_WORDS)]
-                        h = I(fold(U(old) ^ seed, seed2 + U(slot) * _MIX)) & hmask
-                        while (table[U(h * 2 + 1)] & 0xFFFF_FFFF) != cur:
-                            h = (h + 1) & hmask
-                        j = h
-                        while True:
-                            j = (j + 1) & hmask
-                            e = table[U(j * 2 + 1)]
-                            if e == 0:
-                                break
-                            x = fold(U(table[U(j * 2)]) ^ seed, seed2 + U((e >> 32) - 1) * _MIX)
-                            if ((j - (I(x) & hmask)) & hmask) >= ((j - h) & hmask):
-                                table[U(h * 2)] = table[U(j * 2)]
-                                table[U(h * 2 + 1)] = e
-                                h = j
-                        table[U(h * 2 + 1)] = 0
-                        meta[HASHED] -= 1
-                        meta[EXECUTED_ORDERS] -= 1
-                        orders4[U(cur * 8 + O_NEXT)] = meta[ORDER_FREE]
-                        meta[ORDER_FREE] = cur
-                        meta[ORDERS_FREE] += 1
-                        cur = follower
-                    books[U(b + EXECUTED)] = 0
-                    books[U(b + EXECUTED_COUNT)] = 0
-                bulk = 0
-
-            # -- make an order smaller where it stands
-            if resized:
-                lv = I(orders4[U(resized * 8 + O_LEVEL)] >> U(2))
-                ls = I(orders4[U(resized * 8 + O_LEVEL)]) & 1
-                key = levels[U(lv * LEVEL_WORDS)]
-                if key >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
-                    state |= BEST << ls
-                if state & MET and key >= books[U(b + BOUND + ls)]:
-                    state |= MOVED
-                levels[U(lv * LEVEL_WORDS + 1)] -= I(orders4[U(resized * 8 + O_SIZE)]) - to_size
-                orders4[U(resized * 8 + O_SIZE)] = to_size
-                if everything and levels4[U(lv * 8 + L_DIRTY)] == 0:
-                    dirty[U(dn * 4)] = levels[U(lv * LEVEL_WORDS)]
-                    dirty[U(dn * 4 + 1)] = slot << 1 | I(orders4[U(resized * 8 + O_LEVEL)]) & 1
-                    dirty[U(dn * 4 + 2)] = lv
-                    dirty[U(dn * 4 + 3)] = 0
-                    dn += 1
-                    levels4[U(lv * 8 + L_DIRTY)] = dn
-                resized = 0
-
-            # -- take an order out of its queue; unless it is kept (to be placed again), out of the table too
             if gone:
-                at = I(orders4[U(gone * 8 + O_LEVEL)])
-                ahead, behind = I(orders4[U(gone * 8 + O_PREV)]), I(orders4[U(gone * 8 + O_NEXT)])
-                if at == O_EXECUTED:
-                    if ahead:
-                        orders4[U(ahead * 8 + O_NEXT)] = behind
-                    else:
-                        books[U(b + EXECUTED)] = behind
-                    if behind:
-                        orders4[U(behind * 8 + O_PREV)] = ahead
-                    books[U(b + EXECUTED_COUNT)] -= 1
-                    meta[EXECUTED_ORDERS] -= 1
+                if executed:
+                    unlist_executed(at, book, i)
                 else:
-                    lv = at >> 2
-                    if ahead:
-                        orders4[U(ahead * 8 + O_NEXT)] = behind
-                    else:
-                        levels4[U(lv * 8 + L_HEAD)] = behind
-                    if behind:
-                        orders4[U(behind * 8 + O_PREV)] = ahead
-                    else:
-                        levels4[U(lv * 8 + L_TAIL)] = ahead
-                    ls = at & 1
-                    key = levels[U(lv * LEVEL_WORDS)]
-                    if key >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
-                        state |= BEST << ls
-                    if state & MET and key >= books[U(b + BOUND + ls)]:
-                        state |= MOVED
-                    if state & FILLED:
-                        fills[U(gone)] = 0
-                    levels[U(lv * LEVEL_WORDS + 1)] -= I(orders4[U(gone * 8 + O_SIZE)])
-                    levels4[U(lv * 8 + L_COUNT)] -= U(1)
-                    if everything and levels4[U(lv * 8 + L_DIRTY)] == 0:
-                        dirty[U(dn * 4)] = levels[U(lv * LEVEL_WORDS)]
-                        dirty[U(dn * 4 + 1)] = slot << 1 | at & 1
-                        dirty[U(dn * 4 + 2)] = lv
-                        dirty[U(dn * 4 + 3)] = 0
-                        dn += 1
-                        levels4[U(lv * 8 + L_DIRTY)] = dn
-                    if levels4[U(lv * 8 + L_COUNT)] == 0:
-                        purpose, drop_key, drop_side = DROP, levels[U(lv * LEVEL_WORDS)], at & 1
-                if not keep:
-                    if at == O_EXECUTED or not at & 2:
-                        h = hp
-                        j = h
-                        while True:
-                            j = (j + 1) & hmask
-                            e = table[U(j * 2 + 1)]
-                            if e == 0:
-                                break
-                            x = fold(U(table[U(j * 2)]) ^ seed, seed2 + U((e >> 32) - 1) * _MIX)
-                            if ((j - (I(x) & hmask)) & hmask) >= ((j - h) & hmask):
-                                table[U(h * 2)] = table[U(j * 2)]
-                                table[U(h * 2 + 1)] = e
-                                h = j
-                        table[U(h * 2 + 1)] = 0
-                        meta[HASHED] -= 1
-                    orders4[U(gone * 8 + O_NEXT)] = meta[ORDER_FREE]
-                    meta[ORDER_FREE] = gone
-                    meta[ORDERS_FREE] += 1
-                gone = 0
+                    state = unlink(at, book, slot, i, state)
+                if not rests:
+                    forget(at, h)
+                    free_order(at, i)
+            if rests:
+                if i == 0:
+                    i = new_order(at)
+                    remember(at, slot, h, oid, i)
+                state = append(at, book, slot << 1 | which, key, i, oid, get(record, 1), size, 0, state)
+        elif action == ACTION_TRADE:
+            why = _trade(at, book, record, o)
+            if why == 0:
+                state |= lo.MOVED
+        elif action == ACTION_CLEAR:
+            effect = I(EFFECT_CLEARED)
+            take(at, book, slot << 1, ALL, False, state)
+            take(at, book, slot << 1 | 1, ALL, False, state)
+            clear_executed(at, book, slot)
+            state = (state & ~lo.MAYBE_BAD) | lo.MOVED | BESTS
+        elif action != ACTION_NONE:
+            why = count(book, I(kinds.BAD_ACTION))
 
-            if purpose == NOTHING and new_size:
-                purpose = ADD
-
-            # -- find the level of a key: from the top of the side for 8 levels, then binary
-            if purpose:
-                ls = drop_side if purpose == DROP else side
-                want = drop_key if purpose == DROP else px ^ flip
-                sb = b + SIDE + 4 * ls
-                chunk, top = books[U(sb + CHUNK)], books[U(sb + LEVELS_IN)]
-                nchunks = books[U(sb + CHUNKS)]
-                place = nchunks - 1  # of the chunk in the directory
-                base = chunk * CAP
-                if nchunks > 1 and want < chunks[U(base * ENTRY_WORDS)]:
-                    directory = books[U(sb + DIR)] >> 8
-                    lower, upper = 0, nchunks - 1
-                    while upper - lower > 1:
-                        middle = (lower + upper) >> 1
-                        if chunks[U(I(dirs[U(directory + middle)]) * (CAP * ENTRY_WORDS))] <= want:
-                            lower = middle
-                        else:
-                            upper = middle
-                    place = lower
-                    chunk = I(dirs[U(directory + place)])
-                    top = I(chunk_n[U(chunk)])
-                    base = chunk * CAP
-                pos = top  # of the first level with a larger key
-                stop_at = max(0, top - 8)
-                while pos > stop_at and chunks[U((base + pos - 1) * ENTRY_WORDS)] > want:
-                    pos -= 1
-                if pos == stop_at and pos > 0 and chunks[U((base + pos - 1) * ENTRY_WORDS)] > want:
-                    lower, upper = 0, pos
-                    while lower < upper:
-                        middle = (lower + upper) >> 1
-                        if chunks[U((base + middle) * ENTRY_WORDS)] > want:
-                            upper = middle
-                        else:
-                            lower = middle + 1
-                    pos = lower
-                lv = 0
-                if pos > 0 and chunks[U((base + pos - 1) * ENTRY_WORDS)] == want:
-                    lv = chunks[U((base + pos - 1) * ENTRY_WORDS + 1)]
-
-                if purpose == ADD:
-                    if want >= books[U(b + BBO + 3 * ls)] ^ -ls or books[U(b + BBO + 3 * ls + 2)] == 0:
-                        state |= BEST << ls
-                    if state & MET and want >= books[U(b + BOUND + ls)]:
-                        state |= MOVED
-                    purpose = NOTHING
-                    # -- a new level
-                    if lv == 0:
-                        lv = meta[LEVEL_FREE]
-                        if lv:
-                            meta[LEVEL_FREE] = I(levels4[U(lv * 8 + L_HEAD)])
-                            meta[LEVELS_FREE] -= 1
-                        else:
-                            lv = meta[LEVELS_USED]
-                            meta[LEVELS_USED] += 1
-                        levels[U(lv * LEVEL_WORDS)] = want
-                        levels[U(lv * LEVEL_WORDS + 1)] = 0
-                        levels[U(lv * LEVEL_WORDS + 2)] = 0  # count, head
-                        levels[U(lv * LEVEL_WORDS + 3)] = 0  # tail, dirty
-                        books[U(b + LEVELS + ls)] += 1
-                        if meta[GRAVES]:
-                            x = fold(U(want) ^ seed, seed2 + U(slot << 1 | ls) * _MIX)
-                            h = I(x) & gmask
-                            while graves[U(h)]:
-                                at = I(graves[U(h)])
-                                if dirty[U(at * 4 - 4)] == want and dirty[U(at * 4 - 3)] == slot << 1 | ls:
-                                    dirty[U(at * 4 - 2)] = lv
-                                    levels4[U(lv * 8 + L_DIRTY)] = at
-                                    break
-                                h = (h + 1) & gmask
-                        if nchunks == 0:
-                            chunk = meta[CHUNK_FREE]
-                            if chunk:
-                                meta[CHUNK_FREE] = I(chunk_n[U(chunk)])
-                                meta[CHUNKS_FREE] -= 1
-                            else:
-                                chunk = meta[CHUNKS_USED]
-                                meta[CHUNKS_USED] += 1
-                            books[U(sb + CHUNK)] = chunk
-                            books[U(sb + CHUNKS)] = 1
-                            nchunks, place, base = 1, 0, chunk * CAP
-                        elif top == CAP:
-                            # -- a full chunk: its upper half becomes the next one
-                            half = meta[CHUNK_FREE]
-                            if half:
-                                meta[CHUNK_FREE] = I(chunk_n[U(half)])
-                                meta[CHUNKS_FREE] -= 1
-                            else:
-                                half = meta[CHUNKS_USED]
-                                meta[CHUNKS_USED] += 1
-                            a, c = (base + CAP // 2) * ENTRY_WORDS, half * (CAP * ENTRY_WORDS)
-                            for j in range(CAP // 2 * ENTRY_WORDS):
-                                chunks[U(c + j)] = chunks[U(a + j)]
-                            directory = books[U(sb + DIR)] >> 8
-                            klass = (books[U(sb + DIR)] & 0xFF) - 1
-                            if klass < 0 or nchunks == DIR_FIRST << klass:
-                                # -- a larger directory
-                                klass += 1
-                                fresh = meta[U(DIR_FREE + klass)] - 1
-                                if fresh >= 0:
-                                    meta[U(DIR_FREE + klass)] = I(dirs[U(fresh)])
-                                else:
-                                    fresh = meta[DIRS_USED]
-                                    meta[DIRS_USED] += DIR_FIRST << klass
-                                    meta[DIR_CLASS] = max(meta[DIR_CLASS], klass)
-                                if klass == 0:
-                                    dirs[U(fresh)] = chunk
-                                else:
-                                    for j in range(nchunks):
-                                        dirs[U(fresh + j)] = dirs[U(directory + j)]
-                                    dirs[U(directory)] = meta[U(DIR_FREE + klass - 1)]
-                                    meta[U(DIR_FREE + klass - 1)] = directory + 1
-                                directory = fresh
-                                books[U(sb + DIR)] = directory << 8 | (klass + 1)
-                                room = 0
-                            for j in range(directory + nchunks, directory + place + 1, -1):
-                                dirs[U(j)] = dirs[U(j - 1)]
-                            dirs[U(directory + place + 1)] = half
-                            chunk_n[U(chunk)] = CAP // 2
-                            chunk_n[U(half)] = CAP // 2
-                            if place == nchunks - 1:
-                                books[U(sb + CHUNK)] = half
-                                books[U(sb + LEVELS_IN)] = CAP // 2
-                            nchunks += 1
-                            books[U(sb + CHUNKS)] = nchunks
-                            top = I(CAP // 2)
-                            if pos > CAP // 2:
-                                chunk, place, pos = half, place + 1, pos - CAP // 2
-                                base = chunk * CAP
-                        for j in range((base + top) * 2 - 1, (base + pos) * 2 - 1, -1):
-                            chunks[U(j + 2)] = chunks[U(j)]
-                        chunks[U((base + pos) * 2)] = want
-                        chunks[U((base + pos) * 2 + 1)] = lv
-                        if place == nchunks - 1:
-                            books[U(sb + LEVELS_IN)] = top + 1
-                        else:
-                            chunk_n[U(chunk)] = top + 1
-                    if everything and levels4[U(lv * 8 + L_DIRTY)] == 0:
-                        dirty[U(dn * 4)] = want
-                        dirty[U(dn * 4 + 1)] = slot << 1 | ls
-                        dirty[U(dn * 4 + 2)] = lv
-                        dirty[U(dn * 4 + 3)] = 0
-                        dn += 1
-                        levels4[U(lv * 8 + L_DIRTY)] = dn
-                    # -- the order, at the back of its queue
-                    if idx == 0:
-                        idx = meta[ORDER_FREE]
-                        if idx:
-                            meta[ORDER_FREE] = I(orders4[U(idx * 8 + O_NEXT)])
-                            meta[ORDERS_FREE] -= 1
-                        else:
-                            idx = meta[ORDERS_USED]
-                            meta[ORDERS_USED] += 1
-                        if not aggregate:
-                            table[U(hp * 2)] = oid
-                            table[U(hp * 2 + 1)] = idx | (slot + 1) << 32
-                            meta[HASHED] += 1
-                    ahead = I(levels4[U(lv * 8 + L_TAIL)])
-                    orders[U(idx * ORDER_WORDS)] = oid
-                    orders[U(idx * ORDER_WORDS + 1)] = I(words[U(p + 1)])
-                    orders4[U(idx * 8 + O_SIZE)] = new_size
-                    orders4[U(idx * 8 + O_LEVEL)] = lv << 2 | aggregate << 1 | ls
-                    orders4[U(idx * 8 + O_PREV)] = ahead
-                    orders4[U(idx * 8 + O_NEXT)] = 0
-                    levels4[U(lv * 8 + L_TAIL)] = idx
-                    if ahead:
-                        orders4[U(ahead * 8 + O_NEXT)] = idx
-                    else:
-                        levels4[U(lv * 8 + L_HEAD)] = idx
-                    levels[U(lv * LEVEL_WORDS + 1)] += new_size
-                    levels4[U(lv * 8 + L_COUNT)] += U(1)
-                    new_size = 0
-                elif purpose == DROP:
-                    # -- an empty level goes
-                    purpose = NOTHING
-                    at = I(levels4[U(lv * 8 + L_DIRTY)])
-                    if at:
-                        dirty[U(at * 4 - 2)] = 0
-                        if dirty[U(at * 4 - 1)] == 0:
-                            x = fold(U(want) ^ seed, seed2 + U(slot << 1 | ls) * _MIX)
-                            h = I(x) & gmask
-                            while graves[U(h)]:
-                                h = (h + 1) & gmask
-                            graves[U(h)] = at
-                            dirty[U(at * 4 - 1)] = h + 1
-                            meta[GRAVES] += 1
-                    levels4[U(lv * 8 + L_HEAD)] = meta[LEVEL_FREE]
-                    meta[LEVEL_FREE] = lv
-                    meta[LEVELS_FREE] += 1
-                    books[U(b + LEVELS + ls)] -= 1
-                    for j in range((base + pos) * 2, (base + top) * 2):
-                        chunks[U(j - 2)] = chunks[U(j)]
-                    top -= 1
-                    if place == nchunks - 1:
-                        books[U(sb + LEVELS_IN)] = top
-                    else:
-                        chunk_n[U(chunk)] = top
-                    if nchunks > 1 and top < CAP // 4:
-                        # -- a nearly empty chunk joins a neighbour, so that a directory stays short
-                        directory = books[U(sb + DIR)] >> 8
-                        chunk_n[U(books[U(sb + CHUNK)])] = books[U(sb + LEVELS_IN)]
-                        mate = place - 1 if place else 0
-                        into, source = I(dirs[U(directory + mate)]), I(dirs[U(directory + mate + 1)])
-                        na, nz = I(chunk_n[U(into)]), I(chunk_n[U(source)])
-                        if (
-                            na + nz <= CAP // 2 or na == 0 or nz == 0
-                        ):  # an empty chunk must not stay: see bulk
-                            a, c = (into * CAP + na) * 2, source * (CAP * 2)
-                            for j in range(nz * 2):
-                                chunks[U(a + j)] = chunks[U(c + j)]
-                            chunk_n[U(into)] = na + nz
-                            chunk_n[U(source)] = meta[CHUNK_FREE]
-                            meta[CHUNK_FREE] = source
-                            meta[CHUNKS_FREE] += 1
-                            nchunks -= 1
-                            for j in range(directory + mate + 1, directory + nchunks):
-                                dirs[U(j)] = dirs[U(j + 1)]
-                            books[U(sb + CHUNKS)] = nchunks
-                            chunk = I(dirs[U(directory + nchunks - 1)])
-                            books[U(sb + CHUNK)] = chunk
-                            books[U(sb + LEVELS_IN)] = I(chunk_n[U(chunk)])
-                elif purpose == AGGREGATE_SET:
-                    # -- all of a level gives way to one sum
-                    purpose, new_size = NOTHING, size
-                    if lv:
-                        bulk, bulk_level = ONE_LEVEL, lv
-                        if not size:
-                            purpose, drop_key, drop_side = DROP, want, side
-                else:  # AGGREGATE_CANCEL
-                    purpose = NOTHING
-                    cur = I(levels4[U(lv * 8 + L_HEAD)]) if lv else 0
-                    if cur == 0 or not orders4[U(cur * 8 + O_LEVEL)] & U(2):
-                        why = UNKNOWN_CANCEL
-                        books[U(counts + why)] += 1
-                    else:
-                        before = I(orders4[U(cur * 8 + O_SIZE)])
-                        if size == 0:
-                            after, why = before, ZERO_SIZE
-                            books[U(counts + why)] += 1
-                        elif size >= before:
-                            effect, gone, keep = EFFECT_REMOVED, cur, False
-                            if size > before:
-                                why = OVERSIZE_CANCEL
-                                books[U(counts + why)] += 1
-                        else:
-                            effect, resized, to_size = EFFECT_REDUCED, cur, before - size
-                            after = to_size
-                continue
-
-            # -- policy `execute`: once a record, when it ends an event that leaves the book crossed
-            if not ends or policy != EXECUTING or uncrossed or not state & (BEST | BEST << 1):
-                break
-            uncrossed = True
-            sb = b + SIDE
-            nb_, na_ = books[U(sb + LEVELS_IN)], books[U(sb + 4 + LEVELS_IN)]
-            if nb_ == 0 or na_ == 0:
-                break
-            cb, ca = books[U(sb + CHUNK)], books[U(sb + 4 + CHUNK)]
-            db, da = books[U(sb + CHUNKS)] - 1, books[U(sb + 4 + CHUNKS)] - 1
-            jb, ja = nb_ - 1, na_ - 1
-            left = 0
-            size_b = levels[U(chunks[U((cb * CAP + jb) * 2 + 1)] * LEVEL_WORDS + 1)]
-            size_a = levels[U(chunks[U((ca * CAP + ja) * 2 + 1)] * LEVEL_WORDS + 1)]
-            while jb >= 0 and ja >= 0 and chunks[U((cb * CAP + jb) * 2)] >= ~chunks[U((ca * CAP + ja) * 2)]:
-                step = min(size_b, size_a)
-                left += step
-                size_b -= step
-                size_a -= step
-                if size_b == 0:
-                    jb -= 1
-                    if jb < 0 and db > 0:
-                        db -= 1
-                        cb = I(dirs[U((books[U(sb + DIR)] >> 8) + db)])
-                        jb = I(chunk_n[U(cb)]) - 1
-                    if jb >= 0:
-                        size_b = levels[U(chunks[U((cb * CAP + jb) * 2 + 1)] * LEVEL_WORDS + 1)]
-                if size_a == 0:
-                    ja -= 1
-                    if ja < 0 and da > 0:
-                        da -= 1
-                        ca = I(dirs[U((books[U(sb + 4 + DIR)] >> 8) + da)])
-                        ja = I(chunk_n[U(ca)]) - 1
-                    if ja >= 0:
-                        size_a = levels[U(chunks[U((ca * CAP + ja) * 2 + 1)] * LEVEL_WORDS + 1)]
-            if left == 0:
-                break
-            bulk = EXECUTE
-
-        # --- done with the record --------------------------------------------------------------------------------
+        if mark & lo.ENDS and mode & pools.POLICY_BITS == pools.EXECUTE and state & BESTS:
+            state = execute(at, book, slot, state)
         if not fake:
             if flags & F_MAYBE_BAD_BOOK:
-                state |= MAYBE_BAD
-                books[U(counts + MAYBE_BAD_BOOK)] += 1
-            if with_effects:
-                at = out_effects * 4
-                out_effects += 1
-                effects[U(at)] = o
-                effects[U(at + 1)] = books[U(b + EFFECTS)]
-                effects[U(at + 2)] = k | before << 32
-                effects[U(at + 3)] = after | effect << 32 | why << 40
-                if flags & F_SNAPSHOT:
-                    effects[U(at + 1)] = o
-                else:
-                    books[U(b + EFFECTS)] = out_effects
+                state |= lo.MAYBE_BAD
+                count(book, kinds.MAYBE_BAD_BOOK)
+            if mode & pools.WITH_EFFECTS:
+                _note(at, book, record, k, o, effect, before, after, why)
         elif action == ACTION_NONE:
-            books[U(counts + EVENT_UNFINISHED)] += 1
+            count(book, kinds.EVENT_UNFINISHED)
 
-        if not ends:
-            if flags & F_SNAPSHOT and not books[U(b + FLAGS)] & BOOK_SNAPSHOT:
-                books[U(b + FLAGS)] |= BOOK_SNAPSHOT
-                if books[U(b + TOUCHED)] != batch:
-                    books[U(b + TOUCHED)] = batch
-                    touched[U(meta[TOUCHED_BOOKS])] = slot
-                    meta[TOUCHED_BOOKS] += 1
-            books[U(b + STATE)] = state
-            k += 1
-            continue
-
-        # --- the event has ended: what is to be published --------------------------------------------------------
-        if state & FILLED:
-            meta[EVENT] += 1
-            books[U(b + EVENT_NO)] = meta[EVENT]
-        state &= MAYBE_BAD | MET | MOVED | BEST | BEST << 1
-        chain = books[U(b + TRADES)]
-        if chain:
-            while chain:
-                at = (chain - 1) * 7 + 1
-                chain = trades[U(at)]
-                trades[U(at)] = o
-            books[U(b + TRADES)] = 0
-            meta[OPEN_TRADES] -= 1
-        if with_effects:
-            chain = books[U(b + EFFECTS)]
-            while chain:
-                at = (chain - 1) * 4 + 1
-                chain = effects[U(at)]
-                effects[U(at)] = o
-            books[U(b + EFFECTS)] = 0
-        if books[U(b + TOUCHED)] != batch:
-            books[U(b + TOUCHED)] = batch
-            touched[U(meta[TOUCHED_BOOKS])] = slot
-            meta[TOUCHED_BOOKS] += 1
-
-        sb = b + SIDE
-        shown = books[U(b + FLAGS)] & (BOOK_CROSSED | BOOK_LOCKED)
-        if state & MAYBE_BAD:
-            shown |= BOOK_MAYBE_BAD
-        # Only a side whose best level may have changed is looked at: most events touch neither.
-        if state & (BEST | BEST << 1):
-            changed = False
-            for which in range(2):
-                if not state & (BEST << which):
-                    continue
-                top = books[U(sb + 4 * which + LEVELS_IN)]
-                px, total, count = _UNDEF, 0, 0
-                if top:
-                    at = (books[U(sb + 4 * which + CHUNK)] * CAP + top - 1) * 2
-                    px = chunks[U(at)] ^ -which
-                    lv = chunks[U(at + 1)]
-                    total, count = levels[U(lv * LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + L_COUNT)])
-                at = b + BBO + 3 * which
-                if books[U(at)] != px or books[U(at + 1)] != total or books[U(at + 2)] != count:
-                    books[U(at)], books[U(at + 1)], books[U(at + 2)] = px, total, count
-                    changed = True
-            state &= ~(BEST | BEST << 1)
-            if changed:
-                at = b + BBO
-                bid_px, ask_px = books[U(at)], books[U(at + 3)]
-                shown &= BOOK_MAYBE_BAD
-                if books[U(at + 2)] and books[U(at + 5)] and bid_px >= ask_px:
-                    shown |= BOOK_CROSSED if bid_px > ask_px else BOOK_LOCKED
-                row = out_bbo * 9
-                out_bbo += 1
-                bbo[U(row)] = o
-                bbo[U(row + 1)] = books[U(b + TS_EVENT)]
-                bbo[U(row + 2)] = books[U(b + TS_RECV)]
-                bbo[U(row + 3)] = books[U(b + HEAD)] | shown << 48
-                bbo[U(row + 4)], bbo[U(row + 5)] = bid_px, ask_px
-                bbo[U(row + 6)], bbo[U(row + 7)] = books[U(at + 1)], books[U(at + 4)]
-                bbo[U(row + 8)] = books[U(at + 2)] | books[U(at + 5)] << 32
-        books[U(b + FLAGS)] = shown
-        meets = shown & (BOOK_CROSSED | BOOK_LOCKED) != 0
-
-        # --- the overlay of a book whose sides meet (uncross.py) -------------------------------------------------
-        # Nothing to do if no level has changed that the last one depends on, and no trade has moved its anchor.
-        if policy == UNCROSS and (meets != (state & MET != 0) or (meets and state & MOVED)):
-            state = (state & MAYBE_BAD) | (MET if meets else 0)
-            auction_px = auction_sz = 0
-            bid_px, bid_sz, bid_ct = _UNDEF, 0, 0
-            ask_px, ask_sz, ask_ct = _UNDEF, 0, 0
-            if meets:
-                # -- both sides from their best while they meet
-                cb, ca = books[U(sb + CHUNK)], books[U(sb + 4 + CHUNK)]
-                db, da = books[U(sb + CHUNKS)] - 1, books[U(sb + 4 + CHUNKS)] - 1
-                jb, ja = books[U(sb + LEVELS_IN)] - 1, books[U(sb + 4 + LEVELS_IN)] - 1
-                lb, la = chunks[U((cb * CAP + jb) * 2 + 1)], chunks[U((ca * CAP + ja) * 2 + 1)]
-                pb, pa = levels[U(lb * LEVEL_WORDS)], ~levels[U(la * LEVEL_WORDS)]
-                size_b, size_a = levels[U(lb * LEVEL_WORDS + 1)], levels[U(la * LEVEL_WORDS + 1)]
-                high = low = 0
-                while lb and la and pb >= pa:
-                    high, low = pb, pa
-                    step = min(size_b, size_a)
-                    auction_sz += step
-                    size_b -= step
-                    size_a -= step
-                    if size_b == 0:
-                        jb -= 1
-                        if jb < 0 and db > 0:
-                            db -= 1
-                            cb = I(dirs[U((books[U(sb + DIR)] >> 8) + db)])
-                            jb = I(chunk_n[U(cb)]) - 1
-                        lb = chunks[U((cb * CAP + jb) * 2 + 1)] if jb >= 0 else 0
-                        pb, size_b = levels[U(lb * LEVEL_WORDS)], levels[U(lb * LEVEL_WORDS + 1)]
-                    if size_a == 0:
-                        ja -= 1
-                        if ja < 0 and da > 0:
-                            da -= 1
-                            ca = I(dirs[U((books[U(sb + 4 + DIR)] >> 8) + da)])
-                            ja = I(chunk_n[U(ca)]) - 1
-                        la = chunks[U((ca * CAP + ja) * 2 + 1)] if ja >= 0 else 0
-                        pa, size_a = ~levels[U(la * LEVEL_WORDS)], levels[U(la * LEVEL_WORDS + 1)]
-                # -- what remains of the level in which each side stopped
-                if lb:
-                    bid_px, bid_sz, bid_ct = pb, size_b, I(levels4[U(lb * 8 + L_COUNT)])
-                    part = levels[U(lb * LEVEL_WORDS + 1)] - size_b
-                    cur = I(levels4[U(lb * 8 + L_HEAD)])
-                    while part and I(orders4[U(cur * 8 + O_SIZE)]) <= part:
-                        part -= I(orders4[U(cur * 8 + O_SIZE)])
-                        cur = I(orders4[U(cur * 8 + O_NEXT)])
-                        bid_ct -= 1
-                if la:
-                    ask_px, ask_sz, ask_ct = pa, size_a, I(levels4[U(la * 8 + L_COUNT)])
-                    part = levels[U(la * LEVEL_WORDS + 1)] - size_a
-                    cur = I(levels4[U(la * 8 + L_HEAD)])
-                    while part and I(orders4[U(cur * 8 + O_SIZE)]) <= part:
-                        part -= I(orders4[U(cur * 8 + O_SIZE)])
-                        cur = I(orders4[U(cur * 8 + O_NEXT)])
-                        ask_ct -= 1
-                books[U(b + BOUND)] = min(low, bid_px) if lb else -(2**63)
-                books[U(b + BOUND + 1)] = ~max(high, ask_px) if la else -(2**63)
-                # -- the price: least surplus, then closest to the last trade, then the lowest
-                last = books[U(b + LAST_PX)]
-                anchor = (low & high) + ((low ^ high) >> 1) if last == _UNDEF else last
-                least, nearest = 0, U(0)
-                for candidate in range(5):
-                    if candidate == 0:
-                        at_px = low
-                    elif candidate == 1:
-                        at_px = high
-                    elif candidate == 2:
-                        at_px = bid_px if lb else low
-                    elif candidate == 3:
-                        at_px = ask_px if la else low
-                    else:
-                        at_px = anchor if last != _UNDEF else low
-                    if at_px < low or at_px > high:
-                        continue
-                    surplus = 0
-                    if lb and at_px <= bid_px:
-                        surplus = bid_sz
-                        c, j, d = cb, jb, db
-                        while candidate == 0 or surplus <= least:
-                            j -= 1
-                            if j < 0 and d > 0:
-                                d -= 1
-                                c = I(dirs[U((books[U(sb + DIR)] >> 8) + d)])
-                                j = I(chunk_n[U(c)]) - 1
-                            if j < 0 or chunks[U((c * CAP + j) * 2)] < at_px:
-                                break
-                            surplus += levels[U(chunks[U((c * CAP + j) * 2 + 1)] * LEVEL_WORDS + 1)]
-                    elif la and at_px >= ask_px:
-                        surplus = ask_sz
-                        c, j, d = ca, ja, da
-                        while candidate == 0 or surplus <= least:
-                            j -= 1
-                            if j < 0 and d > 0:
-                                d -= 1
-                                c = I(dirs[U((books[U(sb + 4 + DIR)] >> 8) + d)])
-                                j = I(chunk_n[U(c)]) - 1
-                            if j < 0 or ~chunks[U((c * CAP + j) * 2)] > at_px:
-                                break
-                            surplus += levels[U(chunks[U((c * CAP + j) * 2 + 1)] * LEVEL_WORDS + 1)]
-                    distance = U(at_px) - U(anchor) if at_px >= anchor else U(anchor) - U(at_px)
-                    if (
-                        candidate == 0 or surplus < least
-                        or (surplus == least and (distance < nearest or (distance == nearest and at_px < auction_px)))
-                    ):  # fmt: skip
-                        least, nearest, auction_px = surplus, distance, at_px
-            at = b + AUCTION
-            present = 1 if meets else 0
-            if (
-                books[U(at)] != present or books[U(at + 1)] != auction_px or books[U(at + 2)] != auction_sz
-                or books[U(at + 3)] != bid_px or books[U(at + 4)] != bid_sz or books[U(at + 5)] != bid_ct
-                or books[U(at + 6)] != ask_px or books[U(at + 7)] != ask_sz or books[U(at + 8)] != ask_ct
-            ):  # fmt: skip
-                books[U(at)], books[U(at + 1)], books[U(at + 2)] = present, auction_px, auction_sz
-                books[U(at + 3)], books[U(at + 4)], books[U(at + 5)] = bid_px, bid_sz, bid_ct
-                books[U(at + 6)], books[U(at + 7)], books[U(at + 8)] = ask_px, ask_sz, ask_ct
-                at = out_auctions * 11
-                out_auctions += 1
-                auctions[U(at)] = o
-                auctions[U(at + 1)] = books[U(b + TS_EVENT)]
-                auctions[U(at + 2)] = books[U(b + TS_RECV)]
-                auctions[U(at + 3)] = books[U(b + HEAD)] | present << 48
-                auctions[U(at + 4)] = auction_px
-                auctions[U(at + 5)] = auction_sz
-                auctions[U(at + 6)] = bid_px
-                auctions[U(at + 7)] = ask_px
-                auctions[U(at + 8)] = bid_sz
-                auctions[U(at + 9)] = ask_sz
-                auctions[U(at + 10)] = bid_ct | ask_ct << 32
-        books[U(b + STATE)] = state
+        if mark & lo.ENDS:
+            state = _end_event(at, book, slot, o, state)
+        elif flags & F_SNAPSHOT and not get(book, lo.FLAGS) & BOOK_SNAPSHOT:
+            put(book, lo.FLAGS, get(book, lo.FLAGS) | BOOK_SNAPSHOT)
+            list_touched(at, book, slot)
+        put(book, lo.STATE, state)
         k += 1
 
-    meta[POSITION] = k
-    meta[DIRTY] = dn
-    meta[BBO_ROWS], meta[TRADE_ROWS], meta[AUCTION_ROWS] = out_bbo, out_trades, out_auctions
-    meta[EFFECT_ROWS] = out_effects
+    put(meta, lo.POSITION, k)
 
 
-@nb.njit(nb.void(_I8, _I8, _I8, _U4, _U4, _I8, _I4, _U4, _I8, _I8), cache=True, nogil=True)
-def flush(
-    meta: Any, books: Any, levels: Any, levels4: Any, held: Any, dirty: Any, graves: Any, touched: Any,
-    level_rows: Any, touched_rows: Any,
-) -> None:  # fmt: skip
+# --- the rows of a batch -------------------------------------------------------------------------------------
+
+
+@entry(nb.void(_I8, _rows(BBO), _rows(TRADE), _rows(AUCTION)))
+def take_rows(meta_words: Any, bbo: Any, trades: Any, auctions: Any) -> None:
+    """Copy the rows `run` has made."""
+    meta = I(meta_words.ctypes.data)
+    move(I(bbo.ctypes.data), get(meta, lo.AT_BBO), bbo.shape[0] * (lo.BBO_ROW_WORDS * 8))
+    move(I(trades.ctypes.data), get(meta, lo.AT_TRADES), trades.shape[0] * (lo.TRADE_ROW_WORDS * 8))
+    move(I(auctions.ctypes.data), get(meta, lo.AT_AUCTIONS), auctions.shape[0] * (lo.AUCTION_ROW_WORDS * 8))
+
+
+@entry(nb.void(_I8, _U4, _rows(LEVEL), _rows(TOUCHED)))
+def flush(meta_words: Any, held: Any, level_rows: Any, touched_rows: Any) -> None:
     """Close a batch: rows of the levels and books touched; meta[DIRTY], meta[TOUCHED_BOOKS] become their counts.
 
     `held`: the slots of all records held back. Levels of books inside a snapshot stay in the dirty list; meta[PENDING]
     says how many.
     """
-    batch = meta[BATCH]
+    meta = I(meta_words.ctypes.data)
+    at = addresses(meta, 0)
     for i in range(held.shape[0]):
         slot = I(held[U(i)])
-        b = slot * BOOK_WORDS
-        if not books[U(b + FLAGS)] & BOOK_OPEN:
-            books[U(b + FLAGS)] |= BOOK_OPEN
-            if books[U(b + TOUCHED)] != batch:
-                books[U(b + TOUCHED)] = batch
-                touched[U(meta[TOUCHED_BOOKS])] = slot
-                meta[TOUCHED_BOOKS] += 1
-    for i in range(meta[TOUCHED_BOOKS]):
-        b = I(touched[U(i)]) * BOOK_WORDS
-        touched_rows[U(i * 4)] = books[U(b + ORDINAL)]
-        touched_rows[U(i * 4 + 1)] = books[U(b + TS_EVENT)]
-        touched_rows[U(i * 4 + 2)] = books[U(b + TS_RECV)]
-        touched_rows[U(i * 4 + 3)] = books[U(b + HEAD)] | books[U(b + FLAGS)] << 48
-    out = waiting = 0
-    for i in range(meta[DIRTY]):
-        key, owner, lv = dirty[U(i * 4)], dirty[U(i * 4 + 1)], dirty[U(i * 4 + 2)]
-        grave = dirty[U(i * 4 + 3)] & 0xFFFF_FFFF
-        if grave:
-            graves[U(grave - 1)] = 0
-        size = count = 0
-        if owner < 0:
-            owner, size, count = -2 - owner, lv, dirty[U(i * 4 + 3)] >> 32
-            b = (owner >> 1) * BOOK_WORDS
+        book = at.books + slot * BOOK
+        if not get(book, lo.FLAGS) & BOOK_OPEN:
+            put(book, lo.FLAGS, get(book, lo.FLAGS) | BOOK_OPEN)
+            list_touched(at, book, slot)
+    row, listed = I(touched_rows.ctypes.data), get(meta, lo.AT_TOUCHED)
+    for i in range(get(meta, lo.TOUCHED_BOOKS)):
+        book = at.books + get4(listed, i) * BOOK
+        put(row, 0, get(book, lo.ORDINAL))
+        put(row, 1, get(book, lo.TS_EVENT))
+        put(row, 2, get(book, lo.TS_RECV))
+        put(row, 3, get(book, lo.HEAD) | get(book, lo.FLAGS) << 48)
+        row += lo.TOUCHED_ROW_WORDS * 8
+    row, out, waiting = I(level_rows.ctypes.data), I(0), I(0)
+    for i in range(get(meta, lo.DIRTY)):
+        entry = at.dirty + i * (lo.DIRTY_WORDS * 8)
+        key, owner, lv, last = get(entry, 0), get(entry, 1), get(entry, 2), get(entry, 3)
+        if last & pools.LOW_32:
+            put4(at.graves, (last & pools.LOW_32) - 1, 0)
+        size, n = I(0), I(0)
+        if owner < 0:  # as it stood when its book entered a snapshot
+            owner, size, n = -2 - owner, lv, last >> 32
+            book = at.books + (owner >> 1) * BOOK
         else:
             if lv:
-                levels4[U(lv * 8 + L_DIRTY)] = 0
-                size, count = levels[U(lv * LEVEL_WORDS + 1)], I(levels4[U(lv * 8 + L_COUNT)])
-            b = (owner >> 1) * BOOK_WORDS
-            if books[U(b + STATE)] & IN_SNAPSHOT:
-                dirty[U(waiting * 4)], dirty[U(waiting * 4 + 1)] = key, owner
-                dirty[U(waiting * 4 + 2)], dirty[U(waiting * 4 + 3)] = lv, 0
+                level = level_at(at, lv)
+                put4(level, lo.L_DIRTY, 0)
+                size, n = get(level, 1), get4(level, lo.L_COUNT)
+            book = at.books + (owner >> 1) * BOOK
+            if get(book, lo.STATE) & lo.IN_SNAPSHOT:
+                entry = at.dirty + waiting * (lo.DIRTY_WORDS * 8)
+                put(entry, 0, key)
+                put(entry, 1, owner)
+                put(entry, 2, lv)
+                put(entry, 3, 0)
                 waiting += 1
                 continue
-        letter = SIDE_ASK if owner & 1 else SIDE_BID
-        level_rows[U(out * 4)] = books[U(b + HEAD)] | letter << 48
-        level_rows[U(out * 4 + 1)] = key ^ -(owner & 1)
-        level_rows[U(out * 4 + 2)] = size
-        level_rows[U(out * 4 + 3)] = count
+        put(row, 0, get(book, lo.HEAD) | I(SIDE_ASK if owner & 1 else SIDE_BID) << 48)
+        put(row, 1, key ^ -(owner & 1))
+        put(row, 2, size)
+        put(row, 3, n)
+        row += lo.LEVEL_ROW_WORDS * 8
         out += 1
-    meta[DIRTY], meta[PENDING], meta[GRAVES] = out, waiting, 0
+    put(meta, lo.DIRTY, out)
+    put(meta, lo.PENDING, waiting)
+    put(meta, lo.GRAVES, 0)

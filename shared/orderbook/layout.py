@@ -1,25 +1,23 @@
 """Where everything lies in the kernel's arrays: offsets and sizes, shared by the kernel, its readers and books.py.
 
-All arrays are flat and of 8-byte words, or of u32 where named so; index 0 of a pool means "none".
+All arrays are flat and of 8-byte words, or of u32 where named so; index 0 of a pool means "none". Offsets count words,
+or u32s where the name begins with O_ or L_ and says so.
 """
 
 from __future__ import annotations
 
-# --- meta: one word each -------------------------------------------------------------------------------------------
+# --- meta: one word each -------------------------------------------------------------------------------------
 BOOKS_USED = 0  # slots ever used
 BOOK_FREE = 1  # first free slot + 1; the next one is in its KEY word
-ORDER_FREE, ORDERS_USED, ORDERS_FREE = (
-    2,
-    3,
-    4,
-)  # first free order, one past the last ever used, length of the free list
+# First free order, one past the last ever used, length of the free list; then the same of levels and chunks.
+ORDER_FREE, ORDERS_USED, ORDERS_FREE = 2, 3, 4
 LEVEL_FREE, LEVELS_USED, LEVELS_FREE = 5, 6, 7
 CHUNK_FREE, CHUNKS_USED, CHUNKS_FREE = 8, 9, 10
 DIRS_USED, DIR_CLASS = (
     11,
     12,
 )  # words of the directory pool in use; the largest class of block handed out so far
-HASHED = 13  # entries in the order table
+ROOM = 13  # records for which there is room in the pools for sure
 EVENT = 14  # the last event number given out (they mark fills)
 DIRTY, TOUCHED_BOOKS = 15, 16  # entries in the lists of a batch
 HELD = 17  # from here to OPEN_TRADES: set to 0 by `scan`
@@ -31,16 +29,26 @@ SEED, SEED2 = 25, 26  # of the order table's hash
 EXECUTED_ORDERS = 27
 GRAVES = 28  # entries in the table of levels that are gone but were touched in this batch
 POSITION, REASON = 29, 30  # where `run` stopped, and why
-EARLY = 32  # entries of the dirty list that have become rows because a snapshot began
 PENDING = 31  # what is left in the dirty list after a flush: levels of books inside a snapshot
+EARLY = 32  # entries of the dirty list that have become rows because a snapshot began
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
-META_WORDS = 96
+CARRIED = 88  # records of the carry that go before this piece
+# Where each array begins, and how much there is room for; books.py keeps them true.
+AT_BOOKS, AT_INDEX, AT_TABLE, AT_ORDERS, AT_FILLS, AT_LEVELS, AT_CHUNKS, AT_CHUNK_N, AT_DIRS = range(96, 105)
+AT_DIRTY, AT_GRAVES, AT_SLOTS, AT_HELD, AT_TOUCHED, AT_BBO, AT_TRADES, AT_AUCTIONS, AT_EFFECTS = range(
+    105, 114
+)
+AT_CARRIED = 114  # ordinals of the carry's records
+BOOK_CAP, INDEX_CAP, TABLE_CAP, ORDER_CAP, LEVEL_CAP, CHUNK_CAP, DIR_CAP, DIRTY_CAP, GRAVE_CAP, ROW_CAP = (
+    range(116, 126)
+)
+META_WORDS = 128
 
 # Why `run` stopped before the end.
 DONE, POOLS_FULL, OUTPUT_FULL, DIRTY_FULL = 0, 1, 2, 3
 
-# --- a book: five cache lines in use, four of them hot, then its counters -------------------------------------------
+# --- a book: five cache lines in use, four of them hot, then its counters ------------------------------------
 KEY = 0  # instrument_id << 16 | publisher_id
 APPLY = 1  # the last ordinal of this batch whose records are applied; later ones are held
 FLAGS = 2  # BOOK_*
@@ -58,6 +66,7 @@ CHUNK, LEVELS_IN, CHUNKS, DIR = (
     2,
     3,
 )  # top chunk, levels in it, chunks, directory (offset << 8 | class + 1)
+SIDE_WORDS = 4
 BBO = 16  # as last published: bid price, size, count, ask price, size, count
 LAST_PX = 22
 STATE = 23  # bits below
@@ -75,26 +84,27 @@ BOOK_WORDS = 72
 
 MAYBE_BAD, IN_SNAPSHOT, FILLED = 1, 2, 4
 BEST = 32  # << side: the best level may not be the published one any more
+BEST_BIT = 5
 MET, MOVED = 8, 16  # there is an overlay; something it depends on has changed since
 
-# --- an order: 32 bytes ----------------------------------------------------------------------------------------------
+# --- an order: 32 bytes --------------------------------------------------------------------------------------
 ORDER_WORDS = 4  # id, ts_event, then as u32:
 O_SIZE, O_LEVEL, O_PREV, O_NEXT = 4, 5, 6, 7  # O_LEVEL: level << 2 | aggregate << 1 | side
 O_EXECUTED = 0xFFFF_FFFF  # in O_LEVEL: not in the book, taken out by policy `execute`
 
-# --- a level: 32 bytes -----------------------------------------------------------------------------------------------
+# --- a level: 32 bytes ---------------------------------------------------------------------------------------
 LEVEL_WORDS = 4  # key (price, or ~price of an ask: the best is the largest), size, then as u32:
 L_COUNT, L_HEAD, L_TAIL, L_DIRTY = 4, 5, 6, 7  # L_DIRTY: 1 + place in the dirty list
 
-# --- chunks of a side's sorted levels ------------------------------------------------------------------------------
+# --- chunks of a side's sorted levels ------------------------------------------------------------------------
 CAP = 64  # levels in a chunk
 ENTRY_WORDS = 2  # key, level
 DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRST << k
 
-# --- order table: open addressing, linear probing, backward-shift deletion -------------------------------------------
+# --- order table: open addressing, linear probing, backward-shift deletion -----------------------------------
 HASH_WORDS = 2  # id, order | (slot + 1) << 32
 
-# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ---------------------
+# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ------------
 # When its book enters a snapshot, an entry becomes the row to publish: key, -2 - owner, size, grave | count << 32.
 DIRTY_WORDS = 4
 
@@ -102,3 +112,9 @@ DIRTY_WORDS = 4
 ENDS = 1 << 31  # this record ends its event
 ENTERS = 1 << 30  # with this record, held back before, its book enters a snapshot
 SLOT = ENTERS - 1
+
+# --- rows of outputs (shared/records.py), in words -----------------------------------------------------------
+BBO_ROW_WORDS, TRADE_ROW_WORDS, AUCTION_ROW_WORDS, EFFECT_ROW_WORDS, LEVEL_ROW_WORDS, TOUCHED_ROW_WORDS = (
+    9, 7, 11, 4, 4, 4,
+)  # fmt: skip
+RECORD_WORDS = 7

@@ -10,7 +10,7 @@ import numpy as np
 from shared import units
 from shared.orderbook import layout as lo
 from shared.orderbook.intrinsics import fold
-from shared.orderbook.kernel import _MIX
+from shared.orderbook.pools import MIX
 
 U: Any = np.uint64
 I: Any = np.int64  # noqa: E741
@@ -69,7 +69,7 @@ def queue(orders: Any, orders4: Any, levels4: Any, lv: Any, price: Any, side: An
 def find_order(meta: Any, table: Any, slot: Any, order_id: Any) -> Any:
     """The index of an order, 0 if there is none (or an executed one: its O_LEVEL says so)."""
     mask = table.shape[0] // lo.HASH_WORDS - 1
-    h = I(fold(U(order_id) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * _MIX)) & mask
+    h = I(fold(U(order_id) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * MIX)) & mask
     while table[h * 2 + 1]:
         if (table[h * 2 + 1] >> 32) == slot + 1 and table[h * 2] == order_id:
             return table[h * 2 + 1] & 0xFFFF_FFFF
@@ -96,7 +96,7 @@ def rehash(meta: Any, old: Any, new: Any) -> None:
     for i in range(old.shape[0] // lo.HASH_WORDS):
         e = old[i * 2 + 1]
         if e:
-            h = I(fold(U(old[i * 2]) ^ seed, seed2 + U((e >> 32) - 1) * _MIX)) & mask
+            h = I(fold(U(old[i * 2]) ^ seed, seed2 + U((e >> 32) - 1) * MIX)) & mask
             while new[h * 2 + 1]:
                 h = (h + 1) & mask
             new[h * 2] = old[i * 2]
@@ -168,7 +168,7 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
         if lv:
             levels4[lv * 8 + lo.L_DIRTY] = i + 1
             continue
-        x = fold(U(dirty[i * 4]) ^ seed, seed2 + U(dirty[i * 4 + 1]) * _MIX)
+        x = fold(U(dirty[i * 4]) ^ seed, seed2 + U(dirty[i * 4 + 1]) * MIX)
         h = I(x) & mask
         while graves[h]:
             h = (h + 1) & mask
@@ -196,12 +196,11 @@ def add_executed(meta: Any, books: Any, orders: Any, orders4: Any, table: Any, i
         books[b + lo.EXECUTED] = cur
         books[b + lo.EXECUTED_COUNT] += 1
         meta[lo.EXECUTED_ORDERS] += 1
-        h = I(fold(U(ids[i]) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * _MIX)) & mask
+        h = I(fold(U(ids[i]) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * MIX)) & mask
         while table[h * 2 + 1]:
             h = (h + 1) & mask
         table[h * 2] = ids[i]
         table[h * 2 + 1] = cur | (slot + 1) << 32
-        meta[lo.HASHED] += 1
 
 
 @nb.njit(cache=True, nogil=True)
