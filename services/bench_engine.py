@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services import bench_rivals
 from shared.dbn import Reader
@@ -80,10 +81,13 @@ def _results(args: argparse.Namespace) -> Iterator[Result]:
     share = 10 if args.quick else 1
     every = [made(share) for made in (_deep, _one_of_many, _many)]
     if args.file:
-        every.insert(0, _file(args.file, PASSES // share))
+        every = [*_file(args.file, PASSES // share), *every]
     for data in every:
         for outputs in ("bbo", "all"):
             yield _kernel(data, outputs, args.batch, args.repeat)
+        for name, rival in bench_rivals.available().items():
+            if rival.fast:
+                yield _rival(name, rival, data, args.repeat)
         yield from _others(data, args.batch)
     for name, records, warm in _worst(share):
         yield _kernel(Data(name, records, warm), "all", args.batch, args.repeat)
@@ -100,7 +104,8 @@ def _row(result: Result) -> str:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def _file(path: str, passes: int) -> Data:
+def _file(path: str, passes: int) -> list[Data]:
+    """The file again and again: once with an R before each pass, once without (its orders then are added again)."""
     with Reader(path) as reader:
         parts = [np.array(part.records) for part in reader.parts() if part.records is not None]
     if not parts:
@@ -112,7 +117,11 @@ def _file(path: str, passes: int) -> Data:
         clear[name] = books[name]
     clear["length"], clear["rtype"] = MBO.itemsize // 4, RTYPE_MBO
     clear["action"], clear["side"], clear["flags"], clear["price"] = ACTION_CLEAR, SIDE_NONE, F_LAST, UNDEF_PX
-    return Data(f"{Path(path).name} x{passes}", np.tile(np.concatenate((clear, records)), passes))
+    name = f"{Path(path).name} x{passes}"
+    return [
+        Data(name, np.tile(np.concatenate((clear, records)), passes)),
+        Data(f"{name}, no R between", np.tile(records, passes)),
+    ]
 
 
 def _blank(n: int, instruments: int = 1) -> Rows:
@@ -266,22 +275,24 @@ def _others(data: Data, batch: int) -> Iterator[Result]:
     instruments = len(np.unique(part.records["instrument_id"]))
     yield _measured("numba", part, "bbo", 3, _play("numba", "bbo", batch))
     for name, rival in bench_rivals.available().items():
-        if instruments > 1 and not rival.many:
-            continue
-
-        def play(data: Data, rival: bench_rivals.Rival = rival) -> tuple[float, list[Rows]]:
-            prepared = rival.prepare(data.warm, data.records)
-            began = time.process_time()
-            figures = prepared()
-            took = time.process_time() - began
-            return took, [_as_rows(figures)]
-
-        yield _measured(name, part, "bbo", 1, play)
+        if not rival.fast and (rival.many or instruments == 1):
+            yield _rival(name, rival, part, 1)
 
 
-def _as_rows(figures: list[tuple[int, ...]]) -> Rows:
+def _rival(name: str, rival: bench_rivals.Rival, data: Data, repeat: int) -> Result:
+    def play(data: Data) -> tuple[float, list[Rows]]:
+        prepared = rival.prepare(data.warm, data.records)
+        began = time.process_time()
+        figures = prepared()
+        took = time.process_time() - began
+        return took, [_as_rows(figures)]
+
+    return _measured(name, data, "bbo", repeat, play)
+
+
+def _as_rows(figures: list[tuple[int, ...]] | NDArray[np.int64]) -> Rows:
     rows = np.zeros(len(figures), BBO)
-    for name, column in zip(FIGURES, zip(*figures, strict=True), strict=False):
+    for name, column in zip(FIGURES, np.asarray(figures, np.int64).reshape(-1, len(FIGURES)).T, strict=True):
         rows[name] = column
     return rows
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sortedcontainers import SortedDict
 
 from shared.records import Rows
@@ -20,11 +28,14 @@ class Rival:
     """`prepare(warm, records)` does what is not to be measured and returns the call that is."""
 
     many: bool  # can hold several books
-    prepare: Callable[[Rows | None, Rows], Callable[[], list[Figures]]]
+    prepare: Callable[[Rows | None, Rows], Callable[[], list[Figures] | NDArray[np.int64]]]
+    fast: bool = False  # plays all records, as often as the kernel
 
 
 def available() -> dict[str, Rival]:
     found = {"databento-example": Rival(True, _example)}
+    if shutil.which("g++"):
+        found["c++"] = Rival(True, _cpp, fast=True)
     if importlib.util.find_spec("nautilus_trader"):
         found["nautilus"] = Rival(False, _nautilus)
     return found
@@ -122,6 +133,40 @@ def _example(warm: Rows | None, records: Rows) -> Callable[[], list[Figures]]:
     if warm is not None:
         play(warm)
     return lambda: play(records)
+
+
+# --- the same book in C++, for speed alone: bench_book.cpp ----------------------------------------------------------
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Compiled for this machine, as the kernel is."""
+    source = Path(__file__).with_name("bench_book.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "book.so"
+        subprocess.run(["g++", "-O3", "-march=native", "-shared", "-fPIC", "-o", built, source], check=True)
+        library = ctypes.CDLL(str(built))
+    library.book_new.restype = ctypes.c_void_p
+    library.book_free.argtypes = [ctypes.c_void_p]
+    library.book_play.restype = ctypes.c_int64
+    library.book_play.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    return library
+
+
+def _cpp(warm: Rows | None, records: Rows) -> Callable[[], NDArray[np.int64]]:
+    """All records in one call; the room for its rows has been touched before the clock starts."""
+    library = _library()
+    engine = library.book_new()
+    out = np.ones((len(records), 6), np.int64)
+    if warm is not None:
+        library.book_play(engine, warm.ctypes.data, len(warm), np.empty((len(warm), 6), np.int64).ctypes.data)
+
+    def play() -> NDArray[np.int64]:
+        rows = library.book_play(engine, records.ctypes.data, len(records), out.ctypes.data)
+        library.book_free(engine)
+        return out[:rows]
+
+    return play
 
 
 # --- nautilus_trader's L3 book ----------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def batches() -> None:
 
 def file_to_book(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        records = bench_engine._file(str(path), 50).records
+        records = bench_engine._file(str(path), 50)[0].records
         for name in ("big.dbn", "big.dbn.zst"):
             with Writer(Path(folder) / name, Metadata(dataset="GLBX.MDP3")) as out:
                 out.write(records)
@@ -89,7 +89,7 @@ def file_to_book(path: Path) -> None:
 
 
 def level_rows(path: Path) -> None:
-    records = bench_engine._file(str(path), 10).records
+    records = bench_engine._file(str(path), 10)[0].records
     engine = Books("raw")
     rows = np.concatenate(
         [engine.apply(records[at : at + 1000], at).levels for at in range(0, len(records), 1000)]
