@@ -159,7 +159,8 @@ def _cpp(warm: Rows | None, records: Rows) -> Callable[[], NDArray[np.int64]]:
     engine = library.book_new()
     out = np.ones((len(records), 6), np.int64)
     if warm is not None:
-        library.book_play(engine, warm.ctypes.data, len(warm), np.empty((len(warm), 6), np.int64).ctypes.data)
+        unread = np.empty((len(warm), 6), np.int64)
+        library.book_play(engine, warm.ctypes.data, len(warm), unread.ctypes.data)
 
     def play() -> NDArray[np.int64]:
         rows = library.book_play(engine, records.ctypes.data, len(records), out.ctypes.data)
