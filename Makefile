@@ -45,8 +45,8 @@ test: install ## all tests that fit into a few minutes
 test-all: install browser ## every test, the long proofs too
 	$(PY) -m pytest -q
 
-chaos: install ## random faults on a running pipeline for MINUTES (default 1), then compare everything
-	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1)
+chaos: install ## random faults on a running pipeline for MINUTES (default 1), then compare everything (CHAOS="--broker pair" …)
+	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(CHAOS)
 
 mutants: install ## break the kernel on purpose: tests must notice
 	$(PY) -m tests.property.mutation_check

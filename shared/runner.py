@@ -246,7 +246,12 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
                     backoff = min(backoff * 2, BACKOFF_MOST_S)
         health.set(False, "draining")
         if stop.asked:
-            service.drain()
+            try:
+                service.drain()
+            except MboError as error:
+                if not error.recoverable:
+                    raise
+                log.warning("drain not complete", detail=str(error))  # what is owned runs out by itself
     except MboError as error:
         log.error("failed", detail=str(error), **error.facts)
         status = error.exit_status

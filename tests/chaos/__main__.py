@@ -160,7 +160,7 @@ def run(args: argparse.Namespace, seed: int, work: Path) -> dict[str, Any]:
         finally:
             faults.end()
         try:
-            status = pipeline.wait(FINISH_S)
+            status = pipeline.wait(FINISH_S + args.minutes * 60)  # faults hold the source back by as much
         except subprocess.TimeoutExpired:
             status = NEVER_ENDED
         follower._stop_asked.set()
