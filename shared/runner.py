@@ -215,6 +215,8 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
     log = logs.get(service.role)
     errors = metrics.get("mbo_service_errors_total")
     restarts = metrics.get("mbo_service_restarts_total")
+    for prefix in ("mbo_service_", "mbo_broker_"):
+        metrics.zero(prefix, role=service.role)
     health = Health(service.role)
     health.facts = service.facts
     admin = AdminServer(settings.admin_host, settings.admin_port, health)

@@ -67,12 +67,14 @@ OVERVIEW: list[Row] = [
                 (f"sum(rate(mbo_gateway_records_total{FEED}[$__rate_interval]))", "gateway, all together"),
             ]),
             ("Behind, records", "short", [
-                (f"sum(mbo_ingest_backlog_records{FEED})", "slowest reader"),
-                (f"sum(mbo_book_lag_records{FEED})", "book"),
+                last("mbo_ingest_reader_lag_records", "reader", FEED, "sum"),
                 (f"max(sum by (instance) (mbo_gateway_lag_records{FEED}))", "slowest gateway"),
             ]),
             ("Behind, seconds", "s", [
-                last("mbo_book_lag_seconds", "feed", FEED), last("mbo_persist_lag_seconds", "feed", FEED),
+                (f"max(mbo_ingest_lag_seconds{FEED})", "ingest"),
+                (f"max(mbo_book_lag_seconds{FEED})", "book"),
+                (f"max(mbo_persist_lag_seconds{FEED})", "persist"),
+                (f"max(mbo_gateway_lag_seconds{FEED})", "slowest gateway"),
             ]),
         ],
     ),
@@ -107,7 +109,11 @@ INGEST: list[Row] = [
         [
             ("Due time to flush", "s", quantiles("mbo_ingest_wait_seconds", "feed", FEED)),
             ("Flush to acknowledgement", "s", quantiles("mbo_ingest_flush_seconds", "feed", FEED)),
-            ("Slowest reader behind, records", "short", [last("mbo_ingest_backlog_records", "feed", FEED)]),
+            ("Behind the source", "s", [last("mbo_ingest_lag_seconds", "feed", FEED)]),
+            ("Readers behind, records", "short", [
+                last("mbo_ingest_reader_lag_records", "feed, reader", FEED),
+                (f"max by (feed) (mbo_ingest_backlog_records{FEED})", "{{feed}} slowest of each shard"),
+            ]),
             ("Held back", "percentunit", [rate("mbo_ingest_held_back_seconds_total", "feed, why", FEED)]),
         ],
     ),
@@ -149,6 +155,7 @@ BOOK: list[Row] = [
             ("Records a second", "short", [rate("mbo_book_records_total", "instance", FEED)]),
             ("Records a second by shard", "short", [rate("mbo_book_records_total", "feed, shard", FEED)]),
             ("Commits a second", "short", [rate("mbo_book_commits_total", "feed", FEED)]),
+            ("Bytes a second", "Bps", [rate("mbo_book_bytes_total", "feed", FEED)]),
         ],
     ),
     (
@@ -166,7 +173,7 @@ BOOK: list[Row] = [
         [
             ("Shards owned", "short", [last("mbo_book_shards_owned", "feed, instance", FEED)]),
             ("Shards taken (10 min)", "short", [
-                (f"sum by (feed, instance) (increase(mbo_book_takeovers_total{FEED}[10m]))", "{{feed}} {{instance}}"),
+                (f"sum by (feed, how) (increase(mbo_book_takeovers_total{FEED}[10m]))", "{{feed}} {{how}}"),
             ]),
             ("Shards lost to another owner (10 min)", "short", [
                 (f"sum by (feed) (increase(mbo_book_epochs_lost_total{FEED}[10m]))", "{{feed}}"),
@@ -212,6 +219,7 @@ GATEWAY: list[Row] = [
             ("Commit to last write", "s", quantiles("mbo_gateway_book_seconds")),
             ("Due time to last write", "s", quantiles("mbo_gateway_latency_seconds")),
             ("Clients behind their budget a second", "short", [rate("mbo_gateway_lags_total", "instance")]),
+            ("Conflated a second, by why", "short", [rate("mbo_gateway_conflated_total", "why")]),
         ],
     ),
     (
@@ -220,6 +228,7 @@ GATEWAY: list[Row] = [
             ("Records folded a second", "short", [rate("mbo_gateway_records_total", "feed, instance", FEED)]),
             ("Entries a second by stream", "short", [rate("mbo_gateway_entries_total", "feed, stream", FEED)]),
             ("Behind, records", "short", [last("mbo_gateway_lag_records", "instance", FEED, "sum")]),
+            ("Behind, seconds", "s", [last("mbo_gateway_lag_seconds", "instance, feed", FEED)]),
             ("Age of the newest data", "s", [last("mbo_gateway_data_age_seconds", "feed, instance", FEED)]),
             ("Stale shards", "short", [last("mbo_gateway_stale_shards", "feed, instance", FEED)]),
             ("Shards loaded anew, by why (10 min)", "short", [

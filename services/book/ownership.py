@@ -108,13 +108,13 @@ class Ownership:
         key = self.broker.keys.shard(self.feed, shard, "lease")
         return self.broker.script("lease", [key], [verb, self.worker, text, self.ttl_ms])
 
-    def take(self, shard: int) -> bool:
-        """Take a free shard; False if another was faster."""
+    def take(self, shard: int) -> str | None:
+        """Take a shard: `free` if nobody had it, `expired` if its owner died or stalled; None if another was faster."""
         reply = self.broker.call(*self._script("take", shard, secrets.token_hex(8)))
         if reply[0] != b"OK":
-            return False
+            return None
         self.tokens[shard] = reply[1].decode()
-        return True
+        return "expired" if reply[2] else "free"
 
     def renew(self) -> list[int]:
         """Heartbeat of all leases when it is due; the shards that were lost."""

@@ -21,7 +21,7 @@ from shared.broker import Broker, Command, Entry, Pending
 from shared.clock import Clock, SystemClock
 from shared.errors import Gap, UsageError
 from shared.images import Staged
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engine import ANOMALIES, make_engine
 from shared.records import MBO
 from shared.wire.keys import stream_id
 
@@ -176,7 +176,8 @@ class BookService:
                 log.info("shard released", feed=feed, shard=shard)
             ownership.release(surplus)
             wanted = ownership.wanted(table)
-            if wanted and ownership.take(wanted[0]):
+            if wanted and (how := ownership.take(wanted[0])):
+                metrics.get("mbo_book_takeovers_total").labels(feed, how).inc()
                 self._open(ownership, wanted[0])
             if len(wanted) > 1:  # one a pass, so that what is owned goes on and leases are renewed in between
                 self._poll_at = 0.0
@@ -197,6 +198,7 @@ class BookService:
                 continue
             meta = self.broker.hash(self.broker.keys.feed(feed, "meta"))
             if meta:
+                metrics.zero("mbo_book_", feed=feed, kind=ANOMALIES[1:])
                 self._feeds[feed] = Ownership(
                     self.broker,
                     self.clock,
@@ -223,7 +225,6 @@ class BookService:
         owned.image_offset = image  # two kept images of one offset would be worth one
         owned.may_skip = self._gaps.get((feed, shard), 0) >= MAX_RECOVERIES
         self.owned[feed, shard] = owned
-        metrics.get("mbo_book_takeovers_total").labels(feed).inc()
         log.info(
             "shard taken",
             feed=feed,

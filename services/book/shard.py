@@ -47,6 +47,7 @@ class OwnedShard:
         self.is_behind = False  # the last read was full: there is more
         self._apply_seconds = metrics.get("mbo_book_apply_seconds").labels(feed)
         self._records = metrics.get("mbo_book_records_total").labels(feed, shard)
+        self._bytes = metrics.get("mbo_book_bytes_total").labels(feed)
 
     def feed_entries(self, entries: list[Entry]) -> list[Command]:
         """Apply what is new in `entries`; one commit command for each run of records and each control.
@@ -104,6 +105,7 @@ class OwnedShard:
         new = stream_id(self.state.session, entry.last)
         args = [self.token, self.offset, new, blob, ""]
         commands.append(self.broker.script("commit", self._commit_keys, args))
+        self._bytes.inc(len(blob))
         where = {"feed": self.feed, "session": self.state.session, "shard": self.shard}
         log.debug("commit", **where, ordinal=entry.last, n=entry.n)
         self.offset = new

@@ -63,6 +63,7 @@ class Hub:
         self._m_latency = metrics.get("mbo_gateway_latency_seconds")
         self._m_book = metrics.get("mbo_gateway_book_seconds")
         self._m_clients = metrics.get("mbo_gateway_clients")
+        self._m_conflated = metrics.get("mbo_gateway_conflated_total")
 
     # -- from the reader's thread ------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Hub:
                     continue
                 topic.due = now + topic.interval_s
             if conflate:
-                topic.conflate()
+                self._m_conflated.labels("gateway").inc(topic.conflate())
             blob = topic.emit(now_ns)
             if blob:
                 for group in topic.groups:
@@ -210,6 +211,7 @@ class Hub:
                 else:
                     self._lagging.pop(client)
                     client.lag = None
+                    self._m_conflated.labels("client").inc()
                     client.transport.write(
                         group.private(b"".join((*parts, vector.id_block(group.position()))))
                     )

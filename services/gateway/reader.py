@@ -181,6 +181,8 @@ class Reader:
             feed = Feed.of(name, self.broker.hash(keys.feed(name, "meta")))
             if feed is None:
                 continue
+            if name not in self.feeds:
+                metrics.zero("mbo_gateway_", feed=name)
             size = int(self.broker.call("HLEN", keys.feed(name, "instruments")))
             if feed != self.feeds.get(name) or size != self._sizes.get(name) or size < 1000:
                 rows = self.broker.hash(keys.feed(name, "instruments"))

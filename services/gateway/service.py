@@ -48,6 +48,7 @@ class GatewayService:
     def __init__(self, config: GatewaySettings) -> None:
         self.config = config
         self.name = f"gw-{secrets.token_hex(3)}"
+        metrics.zero("mbo_gateway_")
         self.hub = Hub(config, self.name)
         self.access = Access(config)
         self.limits = Limits(config)
@@ -107,10 +108,16 @@ class GatewayService:
     def _measure(self, now: float) -> None:
         ages: dict[str, float] = {}
         stale: dict[str, int] = {}
+        late: dict[str, float] = {}
         for key, books in list(self.hub.state.books.items()):
             ages[key.feed] = min(ages.get(key.feed, now), now - books.arrived)
             stale[key.feed] = stale.get(key.feed, 0) + (books.stale or books.gap)
+            behind_ns = (
+                time.time_ns() - books.stamps[2] if self.reader.lag.get(key) and books.stamps[2] else 0
+            )
+            late[key.feed] = max(late.get(key.feed, 0.0), behind_ns / 1e9)
         for feed, age in ages.items():
+            metrics.get("mbo_gateway_lag_seconds").labels(feed).set(late[feed])
             metrics.get("mbo_gateway_data_age_seconds").labels(feed).set(age)
             metrics.get("mbo_gateway_stale_shards").labels(feed).set(stale[feed])
         metrics.get("mbo_gateway_topics").set(len(self.hub.topics))

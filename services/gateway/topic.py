@@ -66,8 +66,9 @@ class Topic:
     def forget(self) -> None:
         """A new session or a reloaded shard: what was known is void."""
 
-    def conflate(self) -> None:
-        """The gateway itself is behind: of what waits, only the newest need be said."""
+    def conflate(self) -> int:
+        """The gateway itself is behind: of what waits, only the newest need be said. How many were left out."""
+        return 0
 
     # -- common ------------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,10 @@ class Feed:
         self._wait_seconds = get("mbo_ingest_wait_seconds").labels(name)
         self._held = get("mbo_ingest_held_back_seconds_total")
         self._position = get("mbo_ingest_position_items").labels(name)
-        self._oldest_due = 0
+        self._lag = get("mbo_ingest_lag_seconds").labels(name)
+        metrics.zero("mbo_ingest_", feed=name)
+        self._oldest_due = 0  # of what is buffered, ns
+        self._sent_due = 0  # of the flush in flight
 
     def start(self) -> bool:
         """Take the feed and open the source where it must go on; False while another ingest owns it."""
@@ -156,6 +159,7 @@ class Feed:
         self._flushes.inc()
         self._flush_seconds.observe(self.clock.monotonic() - self._flushed_at)
         self._position.set(self.publisher.position)
+        self._lag.set(max(self.clock.now_ns() - self._sent_due, 0) / NS)
         self._progress.update(self.publisher.position, self.clock.monotonic())
 
     def _read_ahead(self) -> None:
@@ -187,12 +191,14 @@ class Feed:
             self._finish_source()
             return 0.0
         if not self.publisher.buffered:
+            if self._busy:
+                self._lag.set(0)
             self._busy = self._was_full = False
             return wait
         self._was_full = self.publisher.buffered >= self.settings.entry_records
         self._wait_seconds.observe(max(self.clock.now_ns() - self._oldest_due, 0) / NS)
         self.publisher.flush()
-        self._oldest_due = 0
+        self._sent_due, self._oldest_due = self._oldest_due, 0
         self._flushed_at, self._busy = self.clock.monotonic(), True
         return 0.0
 

@@ -40,6 +40,8 @@ class Upkeep:
         self.memory_used = self.memory_limit = 0  # bytes
         self._due = {"backlog": 0.0, "trim": 0.0, "memory": 0.0}
         self._backlog_gauge = metrics.get("mbo_ingest_backlog_records").labels(feed)
+        lag = metrics.get("mbo_ingest_reader_lag_records")
+        self._lag_gauges = [lag.labels(feed, reader) for reader in settings.readers]
 
     def held_back(self) -> str:
         """Why a replay must wait now: `backlog`, `memory` or the empty string."""
@@ -68,14 +70,20 @@ class Upkeep:
             [("HMGET", keys.shard(self.feed, shard, "pos"), *fields) for shard in range(publisher.shards)]
         )
         self.backlog = 0
+        lags = [0] * len(readers)
         for shard, row in enumerate(rows):
             taken = [parse_id(reply) if reply else (0, 0) for reply in row]
-            slowest = min(taken[:-1], default=(publisher.session, publisher.ordinals[shard]))
-            done = slowest[1] if slowest[0] == publisher.session else 0
-            self.backlog += max(publisher.ordinals[shard] - done, 0)
+            behind = [
+                max(publisher.ordinals[shard] - (done if session == publisher.session else 0), 0)
+                for session, done in taken[:-1]
+            ]
+            self.backlog += max(behind, default=0)
+            lags = [lag + more for lag, more in zip(lags, behind, strict=True)]
             if trim:
                 self._trim(publisher, shard, self._floor(shard, dict(zip(fields, taken, strict=True))))
         self._backlog_gauge.set(self.backlog)
+        for gauge, lag in zip(self._lag_gauges, lags, strict=True):
+            gauge.set(lag)
 
     def _floor(self, shard: int, taken: dict[str, tuple[int, int]]) -> tuple[int, int]:
         """Up to where a shard is trimmed: what all have passed; past the memory mark live does not wait for persist."""

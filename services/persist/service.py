@@ -35,6 +35,7 @@ class Feed:
     writer: FeedWriter
     retention: Retention
     is_open: bool = False
+    is_busy: bool = False  # the last pass found something to read
     failure: str = ""
     why: str = ""
     retry_at: float = 0.0
@@ -131,6 +132,7 @@ class PersistService:
         )
         for name in names:
             if name not in self._feeds:
+                metrics.zero("mbo_persist_", feed=name)
                 self._feeds[name] = self._make(name)
         for name, feed in self._feeds.items():
             if feed.is_open:
@@ -155,6 +157,7 @@ class PersistService:
         writer = feed.writer
         begun = time.perf_counter()
         read = self._guard(name, feed, writer.poll) or 0
+        feed.is_busy = bool(read)
         if read:
             metrics.get("mbo_persist_apply_seconds_total").labels(name).inc(time.perf_counter() - begun)
         if feed.is_open and writer.due(self.settings.commit_records, self.settings.commit_ms):
@@ -199,9 +202,9 @@ class PersistService:
     def _measure(self, name: str, feed: Feed) -> None:
         path = feed.writer.path
         wal = path.with_name(path.name + "-wal")
-        oldest = feed.writer.oldest
-        lag = 0.0 if oldest is None else self.clock.monotonic() - oldest
-        metrics.get("mbo_persist_lag_seconds").labels(name).set(lag)
+        # By ts_ingest, not by when it was read: a writer that is far behind reads old records without a pause.
+        late = self.clock.now_ns() - feed.writer.oldest_ns if feed.writer.pending or feed.is_busy else 0
+        metrics.get("mbo_persist_lag_seconds").labels(name).set(max(late, 0) / 1e9)
         if path.exists():
             metrics.get("mbo_persist_store_bytes").labels(name).set(path.stat().st_size)
             metrics.get("mbo_persist_wal_bytes").labels(name).set(wal.stat().st_size if wal.exists() else 0)

@@ -69,6 +69,7 @@ class FeedWriter:
         self.shards: list[Shard] = []
         self.pending = 0  # ordinals read and not committed
         self.oldest: float | None = None  # monotonic, when the oldest of them was read
+        self.oldest_ns = 0  # ts_ingest of the oldest of them, or of those committed last
         self.read_count = 0  # entries asked for of a shard in a pass; 0: by PASS_RECORDS
         self.records = 0
         self.gaps = 0
@@ -158,6 +159,8 @@ class FeedWriter:
 
     def _apply(self, shard: Shard, entries: list[InEntry]) -> None:
         recorder = shard.recorder
+        if entries and not self.pending:
+            self.oldest_ns = entries[0].ts_ingest
         for entry in coalesce(entries):
             assert recorder is not None
             recorder.absorb(entry)

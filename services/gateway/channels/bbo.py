@@ -44,8 +44,10 @@ class BboTopic(Topic):
         if row is not None:
             self._rows.append(row)
 
-    def conflate(self) -> None:
+    def conflate(self) -> int:
+        left_out = max(len(self._rows) - 1, 0)
         del self._rows[:-1]
+        return left_out
 
     def _changes(self) -> list[BestRow]:
         """Of the rows taken, those that say something new."""

@@ -19,9 +19,10 @@ import pytest
 from services.persist.store import Store, store_path
 from shared.broker import Broker
 from shared.history_client import Directory, HistoryDown
+from shared.wire.codec import encode_records
 from tests.support import eventually
 from tests.support.mbo import random_rows
-from tests.support.recording import Feed, assert_stored
+from tests.support.recording import Feed, assert_stored, writer
 
 
 @contextmanager
@@ -143,3 +144,21 @@ def test_an_advertisement_that_has_not_been_renewed_is_not_believed(broker: Brok
     assert directory.feeds() == []
     with pytest.raises(HistoryDown):
         directory.history("feed")
+
+
+def test_lag_is_the_age_of_the_oldest_record_not_of_the_read(broker: Broker, tmp_path: Path) -> None:
+    """A writer an hour behind reads and commits without a pause: each record it holds was read a moment ago."""
+    feed = Feed(broker)
+    ours = writer(broker.url, broker.keys.prefix, tmp_path)
+    ours.open()
+    ours.poll()
+    ours.commit()
+    for ts_ingest in (5_000, 6_000):
+        first, rows = feed.last[0] + 1, random_rows(10)
+        feed.last[0] += len(rows)
+        feed.put(0, feed.last[0], encode_records(rows, first, 0, ts_ingest, 0))
+    ours.poll()
+    assert (ours.pending, ours.oldest_ns) == (20, 5_000)
+    ours.commit()
+    assert (ours.pending, ours.oldest_ns) == (0, 5_000), "until the next read says otherwise"
+    ours.close()
