@@ -286,18 +286,24 @@ def _cookie(text: str) -> str | None:
 
 
 def _jwt_key(settings: GatewaySettings) -> tuple[str | None, str]:
-    if settings.jwt_secret and settings.jwt_public_key_file:
+    secret = settings.jwt_secret or _text("JWT secret", settings.jwt_secret_file).strip()
+    if secret and settings.jwt_public_key_file:
         raise UsageError("set one of MBO_JWT_SECRET (HS256) and MBO_JWT_PUBLIC_KEY_FILE (RS256)")
-    if settings.jwt_secret:
-        if len(settings.jwt_secret) < 32:
-            raise UsageError("MBO_JWT_SECRET is too short: at least 32 characters")
-        return settings.jwt_secret, "HS256"
+    if secret:
+        if len(secret) < 32:
+            raise UsageError("the JWT secret is too short: at least 32 characters")
+        return secret, "HS256"
     if settings.jwt_public_key_file:
-        try:
-            return Path(settings.jwt_public_key_file).read_text(encoding="ascii"), "RS256"
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"JWT public key {settings.jwt_public_key_file}: {error}") from error
+        return _text("JWT public key", settings.jwt_public_key_file), "RS256"
     return None, "HS256"
+
+
+def _text(what: str, path: str) -> str:
+    """Content of a file, "" for no path; UsageError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="ascii") if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} {path}: {error}") from error
 
 
 __all__ = ["COOKIE", "Access", "KeyTable", "Principal", "forbidden", "is_loopback", "key_hash"]

@@ -22,6 +22,7 @@ class GatewaySettings(ServiceSettings):
         choices=("auto", "required"),
     )
     jwt_secret: str = option("", "shared secret of HS256 tokens", secret=True)
+    jwt_secret_file: str = option("", "file that holds it instead; an empty one is none")
     jwt_public_key_file: str = option("", "PEM file with the public key of RS256 tokens")
     jwt_audience: str = option("", "audience that tokens must name")
     jwt_issuer: str = option("", "issuer that tokens must name")

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, type[Any]] = {
     "ingest": IngestSettings, "book": BookSettings, "gateway": GatewaySettings, "persist": PersistSettings,
 }  # fmt: skip
+NAMESPACES = {"staging": "mbostream-staging", "prod": "mbostream"}  # of the overlays that are monitored
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 MEANING = {
     "IMAGE_PREFIX": "name of the images before -ingest, -book …; set it to your registry's folder",
@@ -41,7 +42,7 @@ MEANING = {
     "PORT": "port of the page and the API", "SITE_ADDRESS": "the proxy's own address inside its container",
     "ALLOWED_HOSTS": "names clients may use in Host",
     "GATEWAY_AUTH": "empty when API keys or JWT are set up; --insecure serves everybody who reaches the proxy",
-    "JWT_SECRET": "HS256 secret of at least 32 characters",
+    "JWT_SECRET_FILE": "file with the HS256 secret, at least 32 characters, readable by uid 10001",
     "DATABENTO_KEY_FILE": "profile live: file with the API key, readable by uid 10001",
     "DATABENTO_DATASET": "profile live", "DATABENTO_SYMBOLS": "profile live", "DATABENTO_STYPE_IN": "profile live",
     "BROKER_MAXMEMORY": "memory for data; a replay is held back at 60 % of it",
@@ -101,11 +102,26 @@ def broker_conf() -> str:
     return (ROOT / "shared" / "broker.conf").read_text(encoding="utf-8")
 
 
-def prometheus_rule() -> str:
-    """k8s/components/monitoring/rules.yaml: the rules of monitoring/prometheus/rules, for the Prometheus operator."""
+def in_namespace(expr: str, namespace: str) -> str:
+    """A rule's expression about the series of one namespace only."""
+    matcher = f'namespace="{namespace}"'
+    return re.sub(
+        r"(?<![\w:])(mbo[_:][a-z0-9_:]+)(\{)?",
+        lambda found: f"{found[1]}{{{matcher}," if found[2] else f"{found[1]}{{{matcher}}}",
+        expr,
+    )
+
+
+def prometheus_rule(namespace: str) -> str:
+    """k8s/overlays/*/rules.yaml: the rules of monitoring/prometheus/rules for the Prometheus operator, whose Prometheus
+    may see several pipelines: expressions and results carry the namespace."""
     groups: list[Any] = []
     for path in sorted((ROOT / "monitoring" / "prometheus" / "rules").glob("*.yml")):
         groups += yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+    for group in groups:
+        for rule in group["rules"]:
+            rule["expr"] = in_namespace(rule["expr"], namespace)
+            rule["labels"] = {**rule.get("labels", {}), "namespace": namespace}
     body = {
         "apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule",
         "metadata": {"name": "mbostream", "labels": {"app.kubernetes.io/part-of": "mbostream"}},
@@ -128,8 +144,9 @@ def files() -> dict[str, str]:
     found = {
         ".env.example": env_example(),
         "k8s/base/broker.conf": broker_conf(),
-        "k8s/components/monitoring/rules.yaml": prometheus_rule(),
     }
+    for overlay, namespace in NAMESPACES.items():
+        found[f"k8s/overlays/{overlay}/rules.yaml"] = prometheus_rule(namespace)
     return found | {f"monitoring/grafana/dashboards/{name}": text for name, text in dashboards().items()}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -25,6 +27,10 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 @cache
 def _render(overlay: str) -> tuple[Resource, ...]:
     return tuple(yaml.safe_load_all(run("kubectl", "kustomize", str(ROOT / "k8s" / overlay))))
+
+
+def _namespace(overlay: str) -> str:
+    return str(_workload(overlay, "ingest")["metadata"]["namespace"])
 
 
 def _of(overlay: str, *kinds: str) -> list[Resource]:
@@ -189,9 +195,22 @@ def test_autoscalers_own_the_replicas_and_stop_at_the_number_of_shards(overlay: 
     for name in ("book", "gateway"):
         assert "replicas" not in _workload(overlay, name)["spec"]
     query = scaled["triggers"][0]["metadata"]["query"]
-    assert "mbo_book_lag_records" in query
+    assert f'mbo_book_lag_records{{namespace="{_namespace(overlay)}"}}' in query
     metric = _of(overlay, "HorizontalPodAutoscaler")[0]["spec"]["metrics"][0]["pods"]["metric"]["name"]
     assert metric == "mbo_gateway_clients"
+
+
+@pytest.mark.parametrize("overlay", ["overlays/staging", "overlays/prod"])
+def test_rules_speak_of_their_own_namespace_only(overlay: str, tmp_path: Path) -> None:
+    """One Prometheus may see staging and production: neither hides that the other is down."""
+    (rules,) = _of(overlay, "PrometheusRule")
+    for rule in (rule for group in rules["spec"]["groups"] for rule in group["rules"]):
+        assert rule["labels"]["namespace"] == _namespace(overlay)
+        for name, matchers in re.findall(r"(?<![\w:])(mbo[_:][a-z0-9_:]+)(\{[^}]*\})?", rule["expr"]):
+            assert f'namespace="{_namespace(overlay)}"' in matchers, f"{name} in {rule['expr']}"
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": rules["spec"]["groups"]}), encoding="utf-8")
+    run("promtool", "check", "rules", str(file))
 
 
 def test_pod_monitors_scrape_every_service() -> None:

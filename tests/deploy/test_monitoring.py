@@ -27,13 +27,18 @@ def _rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def _queries() -> list[tuple[str, str]]:
+def queries() -> list[tuple[str, str]]:
     """(where, PromQL) of every panel, its variables filled in."""
     found = []
     for path in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
             for target in panel.get("targets", ()):
-                expr = target["expr"].replace("$__rate_interval", "1m").replace("$feed", ".*")
+                expr = (
+                    target["expr"]
+                    .replace("$__rate_interval", "1m")
+                    .replace("$feed", ".*")
+                    .replace("$namespace", ".*")
+                )
                 found.append((f"{path.stem}: {panel['title']}", expr))
     return found
 
@@ -77,13 +82,13 @@ def test_rule_uses_metrics_that_are_exported(rule: dict[str, Any]) -> None:
     _check(rule.get("alert") or rule["record"], rule["expr"])
 
 
-@pytest.mark.parametrize(("where", "expr"), _queries(), ids=lambda text: text if ":" in text[:12] else "")
+@pytest.mark.parametrize(("where", "expr"), queries(), ids=lambda text: text if ":" in text[:12] else "")
 def test_panel_uses_metrics_that_are_exported(where: str, expr: str) -> None:
     _check(where, expr)
 
 
 def test_every_metric_is_on_a_dashboard() -> None:
-    shown = " ".join(expr for _, expr in _queries())
+    shown = " ".join(expr for _, expr in queries())
     missing = [name for name in CATALOGUE if not re.search(rf"\b{name}(_bucket|_sum|_count)?\b", shown)]
     assert not missing, f"add them to monitoring/grafana/panels.py: {missing}"
 
@@ -109,7 +114,7 @@ def test_every_series_in_the_rule_tests_is_exported() -> None:
 
 
 def test_queries_of_dashboards_are_promql(tmp_path: Path) -> None:
-    rules = [{"record": f"panel:{i}", "expr": expr} for i, (_, expr) in enumerate(_queries())]
+    rules = [{"record": f"panel:{i}", "expr": expr} for i, (_, expr) in enumerate(queries())]
     file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
     run("promtool", "check", "rules", str(file))

@@ -227,10 +227,24 @@ def test_rs256_tokens_are_checked_with_the_public_key(
         assert gateway.get("/v1/session", authorization=f"Bearer {confused}").status_code == 401
 
 
+def test_the_hs256_secret_may_stand_in_a_file_and_an_empty_file_is_none(
+    broker_url: str, prefix: str, feed: Feed, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET + "\n", encoding="ascii")
+    with Gateway(broker_url, prefix, jwt_secret_file=str(file)) as gateway:
+        assert gateway.get("/v1/session").status_code == 401
+        assert gateway.get("/v1/session", authorization=f"Bearer {token()}").status_code == 200
+    with Gateway(broker_url, prefix, jwt_secret_file="/dev/null") as gateway:
+        assert gateway.get("/v1/session").status_code == 200
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"host": "0.0.0.0"},
+        {"host": "0.0.0.0", "jwt_secret_file": "/dev/null"},
+        {"jwt_secret_file": "/nonexistent"},
         {"auth": "required"},
         {"jwt_secret": "short"},
         {"jwt_secret": SECRET, "jwt_public_key_file": "x"},
