@@ -4,7 +4,8 @@ STAMP := .venv/.installed
 WARM := .venv/.warm
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
-.PHONY: help install lock format check test test-all test-page chaos mutants bench curves demo browser screenshots containers clean
+.PHONY: help install lock format check test test-all test-page chaos mutants bench curves demo browser screenshots \
+  containers alerts sbom clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +65,12 @@ screenshots: browser ## take the README's pictures anew (BASE_URL for a running 
 
 containers: install ## build the images, run compose and Kubernetes files on podman (CONTAINERS=--stand-ins: no registry)
 	$(PY) -m tests.deploy.containers $(CONTAINERS)
+
+alerts: install ## a real Prometheus on a running pipeline: which alerts fire when something dies, and clear
+	$(PY) -m tests.deploy.alerts_live
+
+sbom: install ## dist/sbom.cdx.json: what is in the images, by CycloneDX
+	$(PY) -m tests.deploy.sbom
 
 bench: install ## every benchmark; rewrites its sections of tests/benchmarks/RESULTS.md
 	$(PY) -m tests.benchmarks.report

@@ -114,7 +114,7 @@ class Ownership:
         if reply[0] != b"OK":
             return None
         self.tokens[shard] = reply[1].decode()
-        return "expired" if reply[2] else "free"
+        return "expired" if reply[2].decode() not in ("", self.worker) else "free"
 
     def renew(self) -> list[int]:
         """Heartbeat of all leases when it is due; the shards that were lost."""

@@ -41,6 +41,7 @@ class Shard:
         self.recorder: Recorder | None = None
         self.session = 0
         self.ordinal = 0  # last read
+        self.stored = 0  # last told to the broker
         self.gap_since: float | None = None  # monotonic
         self.reported: Run | None = None  # the run the broker was told an offset of
 
@@ -297,7 +298,10 @@ class FeedWriter:
             run = shard.recorder.run
             shard.reported = run
             where = {"feed": self.feed, "session": run.session, "shard": shard.number}
-            log.debug("stored", **where, ordinal=shard.recorder.offset)
+            log.debug(
+                "stored", **where, ordinal=shard.recorder.offset, n=shard.recorder.offset - shard.stored
+            )
+            shard.stored = shard.recorder.offset
             key = self._broker.keys.shard(self.feed, shard.number, "pos")
             commands.append(
                 ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, _marker(run))

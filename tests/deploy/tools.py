@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FROM = {
-    "promtool": "apt install prometheus", "amtool": "apt install prometheus-alertmanager",
+    "promtool": "apt install prometheus", "prometheus": "apt install prometheus",
+    "amtool": "apt install prometheus-alertmanager", "prometheus-alertmanager": "apt install prometheus-alertmanager",
     "kubectl": "apt install kubectl", "redis-server": "apt install redis-server", "openssl": "apt install openssl",
+    "jq": "apt install jq",
 }  # fmt: skip
 
 
