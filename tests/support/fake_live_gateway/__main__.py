@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", help="DBN files of one dataset, replayed in this order")
     parser.add_argument("--rate", type=float, help="records a second; default: all at once")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=13000)
     parser.add_argument("--key", default=KEY, help=f"the key it takes (default {KEY})")
     args = parser.parse_args()
@@ -36,7 +37,13 @@ def main() -> int:
             symbols.update({one.instrument_id: one.symbol for one in reader.metadata.instruments()})
             rows += [part.records for part in reader.parts() if part.records is not None]
     gateway = FakeGateway(
-        np.concatenate(rows), symbols, rate=args.rate, key=args.key, dataset=dataset, port=args.port
+        np.concatenate(rows),
+        symbols,
+        rate=args.rate,
+        key=args.key,
+        dataset=dataset,
+        host=args.host,
+        port=args.port,
     )
     with gateway:
         print(f"{dataset} on {gateway.address}, {gateway.limit} records, key {args.key}", flush=True)

@@ -54,7 +54,7 @@ class FakeGateway:
 
     def __init__(
         self, records: Rows, symbols: dict[int, str], *, rate: float | None = None, key: str = KEY,
-        dataset: str = "TEST.SET", port: int = 0, heartbeat_s: float = 1.0,
+        dataset: str = "TEST.SET", host: str = "127.0.0.1", port: int = 0, heartbeat_s: float = 1.0,
     ) -> None:  # fmt: skip
         self.records, self.symbols, self.rate, self.key, self.dataset = records, symbols, rate, key, dataset
         self.heartbeat_s = heartbeat_s
@@ -70,7 +70,7 @@ class FakeGateway:
         self.requests: list[list[Subscription]] = []  # what every started session subscribed to
         self.sessions: list[Session] = []
         self.connections = 0
-        self._port = port
+        self._host, self._port = host, port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake gateway", daemon=True)
         self._server: asyncio.Server | None = None
@@ -96,7 +96,7 @@ class FakeGateway:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=2**20)
+        self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=2**20)
 
     async def _stop(self) -> None:
         assert self._server is not None
@@ -112,7 +112,7 @@ class FakeGateway:
     @property
     def address(self) -> str:
         assert self._server is not None
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
 
     # -- commands -----------------------------------------------------------------------------------------------
 
