@@ -75,6 +75,7 @@ FAULTS = (
         + tuple(("MboServiceNotReady", f"role={role}") for role in ("ingest", "book", "persist", "gateway")),
         may=AFTER_BROKER | {"MboFeedSilent", "MboShardsUnowned", "MboWorkerLost"},
         stays=AFTER_BROKER,
+        inhibited=frozenset({"MboServiceNotReady"}),
     ),
     Fault(
         "kill -9 of ingest", lambda p: p["ingest"].kill(), _restart("ingest"),
