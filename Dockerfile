@@ -15,12 +15,13 @@ COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; lists = {'core': p['dependencies'], 'ingest': e['ingest'], 'gateway': e['gateway'] + e['parquet'], 'persist': e['persist']}; [open('/wheels/' + n + '.txt', 'w').write('\n'.join(d)) for n, d in lists.items()]"
 
 # ---- core: what every service needs; this layer is shared by all images ------------------------------------------------
+# (The base image's pip installs into the venv, which has none of its own.)
 FROM ${PYTHON_IMAGE} AS core
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels \
+    PIP_PYTHON=/opt/mbo/bin/python \
     PATH=/opt/mbo/bin:/opt/app/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
-    python -m venv /opt/mbo \
-    && pip uninstall -q -y setuptools \
+    python -m venv --without-pip /opt/mbo \
     && pip install --no-cache-dir -r /wheels/core.txt \
     && find /opt/mbo -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -rf {} +
 

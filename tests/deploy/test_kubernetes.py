@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,15 @@ import yaml
 
 from services.broker_users import USERS
 from shared import settings
+from tests.deploy import crds
 from tests.deploy.generate import SERVICES
-from tests.deploy.tools import ROOT, run
+from tests.deploy.tools import ROOT, run, tool
 
 Resource = dict[str, Any]
 
 OVERLAYS = ("base", "overlays/dev", "overlays/staging", "overlays/prod")
 VERSIONS = ("1.28", "1.34")  # the oldest and the newest we say it runs on
-CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # no schemas in the package: read below
+CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}  # no schemas in the package: crds.py
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -64,6 +67,25 @@ def test_overlay_is_valid_to_the_letter(overlay: str, version: str) -> None:
     for each in _render(overlay):
         if each["kind"] not in CUSTOM:
             kubernetes_validate.validate(each, version, strict=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlay", ["overlays/staging", "overlays/prod"])
+@pytest.mark.parametrize("spoilt", [False, True], ids=["as it is", "spoilt"])
+def test_custom_resources_are_what_their_operators_take(overlay: str, spoilt: bool) -> None:
+    """With models of the operators' CRDs, from PyPI, in an environment of their own."""
+    made = copy.deepcopy([each for each in _render(overlay) if each["kind"] in CUSTOM])
+    assert {each["kind"] for each in made} == CUSTOM
+    if spoilt:
+        for each in made:
+            each["spec"]["minReplicaCounts"] = 2
+    packages = [part for name in crds.PACKAGES for part in ("--with", name)]
+    command = [tool("uv"), "run", "--quiet", "--isolated", "--no-project", *packages, "python", crds.__file__]
+    done = subprocess.run(
+        command, input=yaml.safe_dump_all(made), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == (len(made) if spoilt else 0), done.stdout
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
