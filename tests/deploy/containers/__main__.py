@@ -2,8 +2,8 @@
 
 Builds the images; runs docker-compose.yml end to end (data flows, 4 workers and 2 gateways, a killed worker, a
 restarted Redis, Prometheus and Alertmanager beside it, everything stopped); its profile `live` against a gateway that
-speaks Databento's protocol; then the Kubernetes base by `podman play kube`. Records must go on through all of it, and a
-client must never get a delta that does not follow what it has.
+speaks Databento's protocol; tests that use testcontainers; the Kubernetes base by `podman play kube`. Records must go
+on through all of it, and a client must never get a delta that does not follow what it has.
 
 --engine docker   any Docker with compose v2: what GitHub Actions runs; Grafana too
 --engine podman   Debian's podman and docker-compose; --stand-ins, without a registry: the base images are made from
@@ -21,9 +21,29 @@ from pathlib import Path
 
 from tests.deploy.containers import compose, kube, stand_ins
 from tests.deploy.containers.engine import Engine
-from tests.deploy.containers.shell import say
+from tests.deploy.containers.shell import say, sh
+from tests.deploy.generate import ROOT
 
-PARTS = {"compose": compose.pipeline, "live": compose.live, "kube": kube.play}
+
+def socket_tests(engine: Engine) -> None:
+    """The tests that use testcontainers, on this engine's Docker-compatible socket."""
+    said = sh(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "tests/deploy/test_containers.py",
+        env=engine.env,
+        cwd=ROOT,
+    )
+    summary = said.strip().splitlines()[-1]
+    say(f"testcontainers: {summary}")
+    assert "passed" in summary, said
+    assert "skipped" not in summary, said
+
+
+PARTS = {"compose": compose.pipeline, "live": compose.live, "testcontainers": socket_tests, "kube": kube.play}
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import time
 
 from tests.deploy.containers import watcher
 from tests.deploy.containers.engine import PORT, Engine
-from tests.deploy.containers.probes import all_owned_without, get, grows, instruments, owners, shards, stored
+from tests.deploy.containers.probes import all_owned_without, feeds, get, grows, instruments, owners, stored
 from tests.deploy.containers.shell import say, until
 from tests.deploy.generate import ROOT, SERVICES
 
@@ -160,17 +160,16 @@ def live(engine: Engine) -> None:
     )  # fmt: skip
     try:
         until("live: records are committed", grows(), 120)
-        feeds = (get("/v1/pipeline") or {})["feeds"]
-        say(f"live: feed {feeds[0]['feed']}, {len(instruments())} instruments, {len(owners())} owners")
+        (feed,) = feeds()
+        say(f"live: feed {feed['feed']}, session {feed['session']}, {len(instruments())} instruments")
         journal = "ls -l /data/journal/* | wc -l; du -sk /data"
         say(
             f"live: journal {engine.run('exec', engine.containers('ingest-live')[0], 'sh', '-c', journal).split()}"
         )
-        session = {row["session"] for row in shards() if "session" in row}
         engine.compose("--profile", "live", "kill", "-s", "SIGKILL", "ingest-live")
         engine.compose(*compose)
         until("live: records go on after a kill of ingest", grows(5000), 120)
-        assert session == {row["session"] for row in shards() if "session" in row}, "a new session began"
+        assert [each["session"] for each in feeds()] == [feed["session"]], "a new session began"
         until("live: persist has stored records", lambda: stored() > 10_000, 120)
     finally:
         engine.run("rm", "-f", f"{engine.project}-databento", check=False)

@@ -23,9 +23,14 @@ def instruments() -> list[dict[str, Any]]:
     return (get("/v1/instruments") or {}).get("instruments") or []
 
 
+def feeds() -> list[dict[str, Any]]:
+    """None while the gateway does not answer."""
+    return (get("/v1/pipeline") or {}).get("feeds") or []
+
+
 def shards() -> list[dict[str, Any]]:
-    """Rows of all shards of all feeds; none while the gateway does not answer."""
-    return [row for feed in (get("/v1/pipeline") or {}).get("feeds", ()) for row in feed["shards"]]
+    """Rows of all shards of all feeds."""
+    return [row for feed in feeds() for row in feed["shards"]]
 
 
 def committed() -> int:
