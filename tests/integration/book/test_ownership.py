@@ -97,3 +97,12 @@ def test_a_restarted_worker_need_not_wait_for_its_own_leases(broker: Broker) -> 
     settle(after)
     assert sorted(after.tokens) == list(range(SHARDS))
     assert sorted(before.renew()) == list(range(SHARDS))  # what is left of the first is fenced
+
+
+def test_a_take_says_whether_the_last_owner_had_died(broker: Broker) -> None:
+    """What MboWorkerLost tells apart: a worker that was scaled down releases first."""
+    a, b = member(broker, "a", ttl_ms=200), member(broker, "b", ttl_ms=200)
+    assert a.take(0) == "free"
+    a.release([0])
+    assert b.take(0) == "free"
+    assert eventually(lambda: a.take(0), timeout_s=10) == "expired"
