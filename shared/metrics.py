@@ -360,9 +360,11 @@ def get(name: str) -> Any:
 
 def zero(prefix: str, **known: str | tuple[str, ...]) -> None:
     """Export every counter of this prefix whose labels are known, before the first event: a series that appears with
-    its first event has no increase, and an alert on it would stay silent."""
+    its first event has no increase, and an alert on it would stay silent. Gauges too that name their `values`: 0 is
+    what they are until something happens."""
     for row in METRICS:
-        if row.kind != "counter" or not row.name.startswith(prefix):
+        counts = row.kind == "counter" or (row.kind == "gauge" and row.values)
+        if not counts or not row.name.startswith(prefix):
             continue
         values = {**row.values, **{name: (v,) if isinstance(v, str) else v for name, v in known.items()}}
         if all(label in values for label in row.labels):

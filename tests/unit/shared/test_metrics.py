@@ -62,7 +62,7 @@ def test_counters_are_exported_before_their_first_event() -> None:
     code = (
         "from shared import metrics; from shared.orderbook.engine import ANOMALIES\n"
         "metrics.zero('mbo_ingest_', feed='f'); metrics.zero('mbo_book_', feed='f', kind=ANOMALIES[1:])\n"
-        "metrics.zero('mbo_gateway_'); print(metrics.render().decode())"
+        "metrics.zero('mbo_gateway_'); metrics.zero('mbo_persist_', feed='f'); print(metrics.render().decode())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for line in (
@@ -72,6 +72,7 @@ def test_counters_are_exported_before_their_first_event() -> None:
         f'mbo_book_anomalies_total{{feed="f",kind="{ANOMALIES[1]}"}} 0.0',
         'mbo_gateway_byes_total{reason="slow"} 0.0',
         "mbo_gateway_lags_total 0.0",
+        'mbo_persist_store_failed{feed="f",why="full"} 0.0',
     ):
         assert line in done.stdout.splitlines(), line
     assert "mbo_ingest_backlog_records{" not in done.stdout, "a gauge is not known before it is measured"
