@@ -86,7 +86,8 @@ class _Node:
     @property
     def connection(self) -> Any:
         if self._connection is None:
-            connection: Any = self.pool.make_connection()
+            # not pool.make_connection(): it counts what it ever made, and refuses the hundred and first for good
+            connection: Any = self.pool.connection_class(**self.pool.connection_kwargs)
             try:
                 connection.connect()
             except BaseException:
