@@ -25,7 +25,7 @@ from starlette.responses import Response, StreamingResponse
 from services.gateway.answers import blob_answer
 from services.gateway.auth import Principal
 from services.gateway.limits import Lease, Limits
-from services.gateway.problems import MEDIA_TYPE, too_many, unavailable
+from services.gateway.problems import MEDIA_TYPE, Problem, too_many, unavailable
 from services.gateway.settings import GatewaySettings
 from shared import logs, metrics
 from shared.settings import hide_password
@@ -223,6 +223,18 @@ class Recaller:
         finally:
             self._running.dec()
             lease.release()
+
+    async def events(self, job: Job) -> bytes | None:
+        """The body of a job's answer; None if there is none, which the worker has logged."""
+        try:
+            answer = await self.ask(job)
+        except Problem:
+            return None
+        blob = await answer.whole()
+        if answer.head["status"] != 200:
+            log.limited("not in the recording", what=job["what"], detail=json.loads(blob)["detail"])
+            return None
+        return blob
 
     async def run(self, context: Any) -> None:
         """Refresh what /v1/instruments says of first and last times, while a history service is there."""

@@ -18,6 +18,7 @@ from typing import Any
 from services.gateway import recall_rows
 from services.gateway.problems import Problem, unavailable
 from services.gateway.recall_play import play
+from services.gateway.recall_resume import resume
 from services.gateway.recall_rows import Asked
 from shared import logs
 from shared.broker import Broker
@@ -30,7 +31,7 @@ MAX_JOB_BYTES = 1 << 20
 WRITE_BYTES = 65_536
 JSON_JOBS = {
     "rows": recall_rows.rows, "book": recall_rows.book, "activity": recall_rows.activity, "days": recall_rows.days,
-    "recorded": recall_rows.recorded,
+    "recorded": recall_rows.recorded, "resume": resume,
 }  # fmt: skip
 
 

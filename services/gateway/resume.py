@@ -1,21 +1,17 @@
-"""How each view of a returning client goes on: from the ring, from the streams, or from a new snapshot. Never half."""
+"""How each view of a returning client goes on: from the ring, the streams, the recording, or anew. Never half."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-
-from services.gateway import encode
 from services.gateway.channels.mbo import MboTopic
 from services.gateway.channels.trades import TradesTopic
-from services.gateway.feedstate import FeedState
 from services.gateway.loading import candidates, engine_kind
-from services.gateway.orders import Applied, Orders, of_instrument
+from services.gateway.missed import mbo_missed, trades_missed
 from services.gateway.settings import GatewaySettings
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
@@ -31,7 +27,7 @@ E = TypeVar("E", InEntry, OutEntry)
 
 CHUNK = 256  # entries a read
 THREADS = 2
-BATCH_RECORDS = 1000  # of an `mbo` event read from the streams
+MAX_WAITING = 64  # views that wait for the recall process; more of them start anew
 
 
 class Plan:
@@ -67,15 +63,28 @@ def plan(topic: Topic, position: dict[ShardKey, Position]) -> Plan:
 
 
 class Resumer:
-    """Reads the streams in threads of its own, a connection each, so that live is not held up."""
+    """Reads the streams in threads of its own, a connection each, so that live is not held up.
 
-    def __init__(self, connect: Callable[[], Broker], settings: GatewaySettings, state: FeedState) -> None:
-        self._connect, self._settings, self._state = connect, settings, state
+    What the streams no longer hold (or hold too much of) is asked of the recall process, which reads the recording.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Broker],
+        settings: GatewaySettings,
+        recall: Callable[[dict[str, Any]], Awaitable[bytes | None]],
+    ) -> None:
+        self._connect, self._settings, self._recall = connect, settings, recall
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="resume")
+        self._recalls = asyncio.Semaphore(THREADS)
+        self._waiting = 0
 
     async def read(self, plans: list[Plan], position: dict[ShardKey, Position]) -> None:
         """Fill in the plans; one that cannot be read exactly stays not resumed."""
         await asyncio.get_running_loop().run_in_executor(self._pool, self._read_all, plans, position)
+        await asyncio.gather(*(
+            self._recorded(item, position[item.topic.key.shard]) for item in plans if not item.resumed
+        ))  # fmt: skip
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -87,87 +96,60 @@ class Resumer:
                 at = position[item.topic.key.shard]
                 try:
                     if isinstance(item.topic, TradesTopic):
-                        self._trades(broker, item, item.topic, at)
+                        item.blob = self._trades(broker, item, item.topic, at)
                     elif isinstance(item.topic, MboTopic):
-                        self._mbo(broker, item, item.topic, at)
+                        item.blob, item.q = self._mbo(broker, item, item.topic, at)
+                    item.resumed = True
                 except Gap as gap:
-                    log.limited("resume starts anew", view=item.topic.view, detail=str(gap))
+                    log.limited("not in the streams", view=item.topic.view, detail=str(gap))
         except MboError as error:
             log.limited("resume failed", detail=str(error))
         finally:
             broker.close()
 
-    # -- trades: the rows of `:out` ------------------------------------------------------------------------------------
+    @staticmethod
+    def _trades(broker: Broker, item: Plan, topic: TradesTopic, at: Position) -> bytes:
+        """The rows of `:out`."""
+        found = (
+            (session, entry.batch.trades, (entry.ts_due, entry.ts_ingest, entry.ts_book))
+            for session, entry in _range(broker, topic.key.shard, "out", decode_out, at, item.until)
+        )
+        return trades_missed(topic, found, at, item.until)
 
-    def _trades(self, broker: Broker, item: Plan, topic: TradesTopic, at: Position) -> None:
-        key, parts = topic.key, []
-        for session, entry in _range(broker, key.shard, "out", decode_out, at, item.until):
-            rows = entry.batch.trades
-            mask = rows["instrument_id"] == key.instrument_id
-            if key.publisher is not None:
-                mask &= rows["publisher_id"] == key.publisher
-            if session == at.session:
-                mask &= rows["end"] > at.ordinal
-            if session == item.until.session:
-                mask &= rows["end"] <= item.until.ordinal
-            if mask.any():
-                stamps = encode.stamps((entry.ts_due, entry.ts_ingest, entry.ts_book), time.time_ns())
-                parts.append(topic.encode(rows[mask], stamps, session))
-        item.blob, item.resumed = b"".join(parts), True
-
-    # -- mbo: the records of `:in` through an engine -------------------------------------------------------------------
-
-    def _mbo(self, broker: Broker, item: Plan, topic: MboTopic, at: Position) -> None:
-        orders = Orders(self._state_at(broker, topic.key.shard, at))
-        begin = Position(orders.state.session, orders.state.ordinal)
+    def _mbo(self, broker: Broker, item: Plan, topic: MboTopic, at: Position) -> tuple[bytes, int]:
+        """The records of `:in` through an engine, from the newest image at or before the position."""
+        state = next(candidates(broker, topic.key.shard, before=at), None)
+        if state is None or state.session != at.session:
+            state = ShardState(kind=engine_kind())
+            state.session = at.session
+        begin = Position(state.session, state.ordinal)
         if item.until.ordinal - begin.ordinal > self._settings.resume_records:
             raise Gap(
                 f"{item.until.ordinal - begin.ordinal} records to read, the limit is {self._settings.resume_records}"
             )
-        found: list[Applied] = []
-        seen = begin
-        for session, entry in _range(broker, topic.key.shard, "in", decode_in, begin, item.until):
-            orders.put(session, entry)
-            if (session, entry.first) <= at:
-                orders.advance(at.session, at.ordinal)  # silently: the client has it
-            parts = orders.advance(*item.until)
-            mine = of_instrument(parts, topic.key.instrument_id, topic.key.publisher)
-            if mine is not None:
-                found.append(mine)
-            seen = Position(orders.state.session, orders.state.ordinal)
-        if seen < item.until:
-            raise Gap(f"the stream ends at {seen}, {item.until} is needed")
-        item.blob, item.q = _mbo_events(topic, found, at.ordinal, item.last_q)
-        item.resumed = True
+        found = _range(broker, topic.key.shard, "in", decode_in, begin, item.until)
+        return mbo_missed(topic, state, found, at, item.until, item.last_q)
 
-    @staticmethod
-    def _state_at(broker: Broker, key: ShardKey, at: Position) -> ShardState:
-        """A state at or before the position: the newest such image, else the session's beginning if still there."""
-        state = next(candidates(broker, key, before=at), None)
-        if state is not None and state.session == at.session:
-            return state
-        state = ShardState(kind=engine_kind())
-        state.session = at.session
-        return state
-
-
-def _mbo_events(topic: MboTopic, found: list[Applied], p: int, last_q: int) -> tuple[bytes, int]:
-    """(events, q the client stands at before them); the last one's q is where the live chain goes on."""
-    if not found:
-        return b"", last_q
-    records = np.concatenate([part.records for part in found])
-    effects = np.concatenate([part.effects for part in found])
-    stamps = encode.stamps(topic.books.stamps, time.time_ns())
-    parts, first, start = [], p, 0
-    ends = effects["end"]
-    while start < len(records):
-        stop = min(start + BATCH_RECORDS, len(records))
-        while stop < len(records) and ends[stop] == ends[stop - 1]:
-            stop += 1
-        q = last_q if stop == len(records) else int(ends[stop - 1])
-        parts.append(topic.encode(records[start:stop], effects[start:stop], p, q, stamps))
-        p, start = q, stop
-    return b"".join(parts), first
+    async def _recorded(self, item: Plan, at: Position) -> None:
+        """Ask the recall process (see recall_resume.py)."""
+        key = item.topic.key
+        job = {
+            "what": "resume", "channel": key.channel, "feed": key.shard.feed, "shard": key.shard.shard,
+            "instrument_id": key.instrument_id, "publisher": key.publisher, "columns": key.columns,
+            "symbol": item.topic.symbol, "at": at, "until": item.until, "last_q": item.last_q,
+        }  # fmt: skip
+        if self._waiting >= MAX_WAITING:
+            return
+        self._waiting += 1
+        try:
+            async with self._recalls:
+                blob = await self._recall(job)
+        finally:
+            self._waiting -= 1
+        if blob is not None:
+            item.blob, item.resumed = blob, True
+            if key.channel == "mbo":
+                item.q = at.ordinal if blob else item.last_q
 
 
 def _range(

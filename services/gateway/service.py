@@ -55,8 +55,8 @@ class GatewayService:
         self.keyring = Keyring(self._connect, self.access, self.hub)
         self.reader = Reader(self._connect(), config, self.hub.state, self.hub.post)
         self.hub.room = self.reader.taken
-        self.resumer = Resumer(self._connect, config, self.hub.state)
         self.recaller = Recaller(config, self.limits)
+        self.resumer = Resumer(self._connect, config, self.recaller.events)
         self.context = Context(
             config,
             self.hub,

@@ -28,6 +28,7 @@ TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16_384
 PENDING_FRAMES = 20_000  # live blocks kept while a resume is read from the streams
 ORDERS_WAIT_S = 15.0
+AHEAD_WAIT_S = 2.0  # for a client that comes from a gateway further than this one
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
@@ -140,8 +141,8 @@ class StreamEndpoint:
             position = vector.parse(last_id) if last_id else {}
         except ValueError:
             position = {}
-        if "mbo" in wanted.channels and position:
-            await self._orders(instruments)
+        if position and {"mbo", "trades"} & set(wanted.channels):
+            await self._until_exact(instruments, position, "mbo" in wanted.channels)
         if transport.is_closing():
             lease.release()
             return
@@ -159,14 +160,24 @@ class StreamEndpoint:
         finally:
             self.hub.remove(client)
 
-    async def _orders(self, instruments: list[Instrument]) -> None:
-        """Wait until the orders of these shards are loaded, so that a resume can be exact."""
+    async def _until_exact(
+        self, instruments: list[Instrument], position: dict[ShardKey, Position], orders: bool
+    ) -> None:
+        """Wait until a resume can be exact: this gateway is as far as the client's last one, its orders are loaded."""
         shards = {instrument.key for instrument in instruments}
-        for key in shards:
-            self.hub.state.want_orders(key, time.monotonic())
-        deadline = time.monotonic() + ORDERS_WAIT_S
-        while time.monotonic() < deadline:
-            if all((books := self.hub.state.books.get(key)) and books.orders for key in shards):
+        started = time.monotonic()
+        if orders:
+            for key in shards:
+                self.hub.state.want_orders(key, started)
+
+        def ready(key: ShardKey, waited: float) -> bool:
+            books, at = self.hub.state.books.get(key), position.get(key)
+            if books is None or (orders and books.orders is None):
+                return False
+            return at is None or (books.session, books.ordinal) >= at or waited > AHEAD_WAIT_S
+
+        while (waited := time.monotonic() - started) < ORDERS_WAIT_S:
+            if all(ready(key, waited) for key in shards):
                 return
             await asyncio.sleep(0.01)
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import pytest
+
+from services.persist.process import ReaderProcess
+from services.persist.settings import PersistSettings
 from shared.broker import Broker
 from shared.client import Client
+from tests.support import eventually, recording
 from tests.support.gateway import Feed, Gateway, Stream
 from tests.support.mbo import record, rows
 
@@ -90,3 +96,124 @@ def test_trades_and_records_survive_any_cut_in_any_gateway(
     rule.close()
     assert got == sent
     assert got_trades == trades
+
+
+class Recorded:
+    """A persister's store of the feed with a reader beside it; the streams hold only the newest entries."""
+
+    def __init__(self, broker_url: str, prefix: str, data: Path) -> None:
+        self.reader = ReaderProcess(PersistSettings(broker=broker_url, prefix=prefix, data=str(data)))
+        self._where = (broker_url, prefix, data)
+
+    def take(self, broker: Broker, feed: Feed) -> None:
+        """Store everything, then trim both streams to the newest image's entry."""
+        feed.image()
+        feed.records(rows(record("N", "N", 0, 0, 0, instrument_id=2)))
+        feed.image()
+        writer = recording.writer(*self._where, feed.name, image_records=300)
+        writer.open()
+        recording.drain(writer)
+        writer.close()
+        self.reader.watch()
+        eventually(lambda: broker.hash(broker.keys.history), timeout_s=60)
+        for stream in ("in", "out"):
+            feed.trim(stream, feed.ordinals[0])
+
+
+def events(feed: Feed, rng: random.Random, count: int, numbers: list[int], trades: list[int]) -> None:
+    """Entries of both instruments whose events overlap; `numbers` gets the sequences of ONE."""
+    newest = len(numbers) + count
+    for sequence in range(len(numbers) + 1, newest + 1):
+        action = rng.choice("AACT")
+        price, size, order = 100 + rng.randint(-9, 9), rng.randint(1, 9), rng.randint(1, 40)
+        flags = 128 if sequence == newest else rng.choice((0, 128))
+        mine = record(action, rng.choice("BA"), price, size, order, sequence=sequence, flags=flags)
+        other = record("A", "B", price, size, sequence, instrument_id=2, flags=rng.choice((0, 128)))
+        feed.records(rows(other, mine))
+        numbers.append(sequence)
+        if action == "T":
+            trades.append(sequence)
+
+
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_what_the_streams_no_longer_hold_comes_from_the_recording(
+    broker_url: str, prefix: str, broker: Broker, tmp_path: Path, sessions: int
+) -> None:
+    rng = random.Random(5)
+    feed = Feed(broker, symbols={1: "ONE", 2: "TWO"})
+    recorded = Recorded(broker_url, prefix, tmp_path)
+    sent: list[int] = []
+    trades: list[int] = []
+    feed.image()
+    rule = Client("http://unused", symbols="ONE")
+    got: dict[str, list[int]] = {"mbo": [], "trade": []}
+
+    def take(stream: Stream) -> None:
+        for event in stream.events:
+            taken = rule.take(event.name, event.data)
+            if taken is not None and event.name == "mbo":
+                got["mbo"].extend(row[9] for row in taken.data["rows"])
+            elif taken is not None and event.name == "trade":
+                got["trade"].append(event.data["sequence"])
+
+    with Gateway(broker_url, prefix) as one:
+        one.caught_up(feed)
+        stream = Stream(one.url, QUERY)
+        stream.first("snapshot")
+        events(feed, rng, 30, sent, trades)
+        stream.until_id(feed.name, 0, feed.ordinals[0])
+        stream.close()
+        take(stream)
+    events(feed, rng, 2500, sent, trades)
+    if sessions == 2:
+        feed.begin()
+        events(feed, rng, 500, sent, trades)
+    recorded.take(broker, feed)
+    try:
+        with Gateway(broker_url, prefix) as two:
+            two.caught_up(feed)
+            again = Stream(two.url, QUERY, last_id=stream.id)
+            resumed = {view["channel"]: view["resumed"] for view in again.first("hello")["views"]}
+            assert resumed == {"mbo": sessions == 1, "trades": True}
+            again.first("heartbeat")
+            events(feed, rng, 20, sent, trades)
+            again.until_id(feed.name, 0, feed.ordinals[0])
+            again.check()
+            again.close()
+            take(again)
+    finally:
+        recorded.reader.close()
+        rule.close()
+    assert got["trade"] == trades
+    if sessions == 1:
+        assert got["mbo"] == sent
+
+
+def test_without_a_recording_it_says_that_something_is_missing(
+    broker_url: str, prefix: str, broker: Broker
+) -> None:
+    feed = Feed(broker)
+    with Gateway(broker_url, prefix) as one:
+        one.caught_up(feed)
+        first = Stream(one.url, "symbols=ONE&channels=trades")
+        first.first("heartbeat")
+        first.close()
+    for _ in range(3):
+        feed.records(rows(record("T", "B", 100, 1, 1)))
+    feed.image()
+    for stream in ("in", "out"):
+        feed.trim(stream, feed.ordinals[0])
+    with Gateway(broker_url, prefix) as two:
+        two.caught_up(feed)
+        again = Stream(two.url, "symbols=ONE&channels=trades", last_id=first.id)
+        assert [view["resumed"] for view in again.first("hello")["views"]] == [False]
+
+
+def test_a_client_ahead_of_its_new_gateway_waits_for_it(broker_url: str, prefix: str, broker: Broker) -> None:
+    feed = Feed(broker)
+    with Gateway(broker_url, prefix) as one:
+        one.caught_up(feed)
+        at = feed.ordinals[0] + 1
+        stream = Stream(one.url, "symbols=ONE&channels=trades,mbo", last_id=f"{feed.name}:1:0.{at}")
+        feed.records(rows(record("T", "B", 100, 1, 1)))
+        assert all(view["resumed"] for view in stream.first("hello")["views"])
