@@ -69,20 +69,21 @@ def _side(px: int, size: int, count: int) -> str:
     return f'["{px_text(px)}",{size},{count}]' if px != UNDEF_PX and (size or count) else "null"
 
 
-def trade(row: Any, session: int) -> dict[str, Any]:
-    """Members of one TRADE row."""
+def trade(row: tuple[int, ...], session: int) -> dict[str, Any]:
+    """Members of one TRADE row, as `rows.tolist()` gives it."""
+    ordinal, end, ts_event, ts_recv, px, size, _, sequence, publisher_id, side, flags = row
     return {
         "session": session,
-        "ordinal": int(row["ordinal"]),
-        "end": int(row["end"]),
-        "publisher_id": int(row["publisher_id"]),
-        "price": price(int(row["price"])),
-        "size": int(row["size"]),
-        "side": chr(row["side"]),
-        "flags": int(row["flags"]),
-        "sequence": int(row["sequence"]),
-        "ts_event": str(row["ts_event"]),
-        "ts_recv": str(row["ts_recv"]),
+        "ordinal": ordinal,
+        "end": end,
+        "publisher_id": publisher_id,
+        "price": price(px),
+        "size": size,
+        "side": chr(side),
+        "flags": flags,
+        "sequence": sequence,
+        "ts_event": str(ts_event),
+        "ts_recv": str(ts_recv),
     }
 
 

@@ -246,10 +246,11 @@ class FeedState:
 
     @staticmethod
     def _trades(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
-        for index, instrument in enumerate(rows["instrument_id"].tolist()):
+        for row in rows.tolist():
+            instrument, publisher = row[6], row[8]
             for topic in (*topics.trades.get(instrument, ()), *topics.bars.get(instrument, ())):
-                if topic.wants(int(rows["publisher_id"][index])):
-                    topic.take(rows[index])
+                if topic.wants(publisher):
+                    topic.take(row)
                     dirty.add(topic)
 
     @staticmethod

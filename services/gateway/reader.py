@@ -29,6 +29,7 @@ MAX_OUTSTANDING = 4_000  # items the hub has not taken: then the reader waits
 DISCOVER_S = 1.0
 MAX_RELOADS = 3
 RETRY_LOST_S = 10.0
+RENAMED_S = 10.0  # a feed's rows of instruments are read again: definitions change without a new one
 
 
 def shard_filter(text: str) -> Callable[[int], bool]:
@@ -60,6 +61,7 @@ class Reader:
         self._reloads: dict[ShardKey, int] = {}
         self._lost: dict[ShardKey, float] = {}
         self._sizes: dict[str, int] = {}
+        self._named: dict[str, float] = {}  # monotonic s at which a feed's instruments were read
         self._outstanding = 0
         self._room = threading.Condition()
         self._discovered = -DISCOVER_S
@@ -171,41 +173,54 @@ class Reader:
     # -- feeds and shards ----------------------------------------------------------------------------------------------
 
     def discover(self) -> None:
-        """Feeds, instruments and shards as the broker has them now."""
+        """Feeds, instruments and shards as the broker has them now; two round trips unless something is new."""
         self._discovered = time.monotonic()
         keys = self.broker.keys
-        names = sorted(name.decode() for name in self.broker.call("SMEMBERS", keys.feeds))
-        for name in names:
-            if self.settings.feeds and name not in self.settings.feeds:
-                continue
-            feed = Feed.of(name, self.broker.hash(keys.feed(name, "meta")))
-            if feed is None:
-                continue
-            if name not in self.feeds:
-                metrics.zero("mbo_gateway_", feed=name)
-            size = int(self.broker.call("HLEN", keys.feed(name, "instruments")))
-            if feed != self.feeds.get(name) or size != self._sizes.get(name) or size < 1000:
-                rows = self.broker.hash(keys.feed(name, "instruments"))
-                self.post([Item("feed", None, 0, FeedRows(feed, rows))])
-            self.feeds[name], self._sizes[name] = feed, size
-            for shard in filter(self._wanted_shard, range(feed.shards)):
-                key = ShardKey(name, shard)
-                if key not in self.out or self.out[key][0] > feed.session > 0:
-                    self.load(key)
-                elif key in self._lost and time.monotonic() - self._lost[key] > RETRY_LOST_S:
-                    self._reload(key)
-        self._measure()
-
-    def _measure(self) -> None:
-        self.measures += 1
+        wanted = self.settings.feeds
+        found = sorted(name.decode() for name in self.broker.call("SMEMBERS", keys.feeds))
+        names = [name for name in found if not wanted or name in wanted]
         shards = list(self.out)
-        names = [self.broker.keys.shard(key.feed, key.shard, "out") for key in shards]
-        for key, last in zip(shards, self.broker.last_ids(names), strict=True):
-            session, ordinal = parse_id(last.id) if last else (0, 0)
+        replies = self.broker.pipe([
+            *(("HGETALL", keys.feed(name, "meta")) for name in names),
+            *(("HLEN", keys.feed(name, "instruments")) for name in names),
+            *(("XREVRANGE", keys.shard(key.feed, key.shard, "out"), "+", "-", "COUNT", 1) for key in shards),
+        ])  # fmt: skip
+        metas, sizes, ends = (
+            replies[: len(names)],
+            replies[len(names) : 2 * len(names)],
+            replies[2 * len(names) :],
+        )
+        for name, meta, size in zip(names, metas, sizes, strict=True):
+            texts = [part.decode() for part in meta]
+            feed = Feed.of(name, dict(zip(texts[::2], texts[1::2], strict=True)))
+            if feed is not None:
+                self._follow(feed, int(size))
+        self._measure(shards, [parse_id(end[0][0]) if end else (0, 0) for end in ends])
+
+    def _follow(self, feed: Feed, size: int) -> None:
+        """Load what is new of a feed with so many instruments: their rows, and shards not yet followed."""
+        name, now = feed.name, time.monotonic()
+        if name not in self.feeds:
+            metrics.zero("mbo_gateway_", feed=name)
+        changed = feed != self.feeds.get(name) or size != self._sizes.get(name)
+        if changed or now - self._named.get(name, 0.0) > RENAMED_S:
+            rows = self.broker.hash(self.broker.keys.feed(name, "instruments"))
+            self.post([Item("feed", None, 0, FeedRows(feed, rows))])
+            self._named[name] = now
+        self.feeds[name], self._sizes[name] = feed, size
+        for shard in filter(self._wanted_shard, range(feed.shards)):
+            key = ShardKey(name, shard)
+            if key not in self.out or self.out[key][0] > feed.session > 0:
+                self.load(key)
+            elif key in self._lost and now - self._lost[key] > RETRY_LOST_S:
+                self._reload(key)
+
+    def _measure(self, shards: list[ShardKey], ends: list[tuple[int, int]]) -> None:
+        self.measures += 1
+        for key, (session, ordinal) in zip(shards, ends, strict=True):
             here = self.out[key]
-            self.lag[key] = (
-                max(0, ordinal - here[1]) if session == here[0] else (ordinal if session > here[0] else 0)
-            )
+            ahead = ordinal - here[1] if session == here[0] else ordinal if session > here[0] else 0
+            self.lag[key] = max(0, ahead)
             metrics.get("mbo_gateway_lag_records").labels(key.feed, key.shard).set(self.lag[key])
 
     def load(self, key: ShardKey) -> None:

@@ -128,9 +128,9 @@ def _trades(
     job: Any,
 ) -> Pages:
     for batch in history.trades(span, start, end, after if after else None):
-        for row in batch:
-            if publisher is None or row["publisher_id"] == publisher:
-                yield int(row["ordinal"]), encode.trade(row, session)
+        for row in batch.tolist():
+            if publisher is None or row[8] == publisher:
+                yield row[0], encode.trade(row, session)
 
 
 def _later(span: Span, after: int) -> Span:

@@ -90,8 +90,9 @@ class BarsTopic(Topic):
     def forget(self) -> None:
         self._bars = Bars()
 
-    def take(self, row: Any) -> None:
-        self._bars.trade(int(row["ts_recv"]), int(row["price"]), int(row["size"]), int(row["side"]))
+    def take(self, row: tuple[int, ...]) -> None:
+        """A TRADE row, as `rows.tolist()` gives it."""
+        self._bars.trade(ts_recv=row[3], price=row[4], size=row[5], side=row[9])
 
     def tick(self, ts_recv: int) -> bool:
         """Market time has reached `ts_recv`: bars before it close; whether any did."""

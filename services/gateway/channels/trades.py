@@ -10,21 +10,21 @@ from services.gateway.topic import Topic
 
 
 class TradesTopic(Topic):
-    """Rows of layout TRADE until they are said."""
+    """TRADE rows (as `rows.tolist()` gives them) until they are said."""
 
     lossless = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._rows: list[Any] = []
+        self._rows: list[tuple[int, ...]] = []
 
     def forget(self) -> None:
         self._rows = []
 
-    def take(self, row: Any) -> None:
+    def take(self, row: tuple[int, ...]) -> None:
         self._rows.append(row)
 
-    def encode(self, rows: Iterable[Any], stamps: list[Any], session: int) -> bytes:
+    def encode(self, rows: Iterable[tuple[int, ...]], stamps: list[Any], session: int) -> bytes:
         return b"".join(
             encode.event("trade", {**self.head, **encode.trade(row, session), "stamps": stamps})
             for row in rows

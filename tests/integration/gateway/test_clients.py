@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from services.gateway.settings import GatewaySettings
 from shared.broker import Broker
 from shared.client import Client
 from tests.support import eventually
-from tests.support.gateway import Feed, Gateway, book_sides
+from tests.support.gateway import Feed, Gateway, GatewayProcess, book_sides
 from tests.support.mbo import record, rows
 
 README = Path(__file__).parents[3] / "services" / "gateway" / "README.md"
@@ -102,7 +103,7 @@ def test_curl_gets_events(gateway: Gateway, feed: Feed) -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 def test_the_javascript_snippet_keeps_a_true_book(gateway: Gateway, feed: Feed, tmp_path: Path) -> None:
-    """On a small EventSource over Node's fetch (Node 20 has none): Chromium's is in tests/e2e."""
+    """On a small EventSource over Node's fetch (Node 20 has none); Chromium's own is below."""
     shim = """
     class EventSource {
       constructor(url) { this.listeners = {}; this.run(url); }
@@ -157,6 +158,60 @@ def test_the_javascript_snippet_keeps_a_true_book(gateway: Gateway, feed: Feed, 
         node.wait()
         assert node.stdout is not None
         node.stdout.close()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(180)
+def test_chromium_s_eventsource_resumes_after_the_gateway_was_killed_and_started_again(
+    broker_url: str, prefix: str, feed: Feed
+) -> None:
+    """The book is true again and no trade of the time between is missing or there twice."""
+    node, script = shutil.which("node"), Path(__file__).with_name("eventsource.mjs")
+    assert node, "node is not installed: `make browser`"
+    with GatewayProcess(broker_url, prefix) as gateway:
+        browser = subprocess.Popen(
+            [node, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert browser.stdin is not None
+        assert browser.stdout is not None
+        code = snippet("js").replace("channels=book&", "channels=book,trades&")
+        browser.stdin.write(json.dumps({"url": gateway.url, "code": code}) + "\n")
+        browser.stdin.flush()
+        told: list[dict[str, Any]] = []
+        reading = threading.Thread(target=_collect, args=(browser.stdout, told), daemon=True)
+        reading.start()
+        try:
+            eventually(lambda: told and told[-1]["bids"], timeout_s=60)
+            trade(feed, 1)
+            eventually(lambda: told[-1]["trades"] == [1])
+            for first in (2, 5):
+                gateway.kill()
+                trade(feed, first)
+                trade(feed, first + 1)
+                gateway.start()
+                eventually(lambda: len(told[-1]["trades"]) == first + 1, timeout_s=60)  # noqa: B023
+                trade(feed, first + 2)
+            eventually(lambda: told[-1]["trades"] == list(range(1, 8)))
+            eventually(lambda: _sorted(told[-1]) == _levels(gateway.json("/v1/book/ONE")))
+            assert told[-1]["opens"] >= 3
+        finally:
+            browser.stdin.close()
+            browser.wait(30)
+            reading.join(10)
+            browser.stdout.close()
+
+
+def _collect(lines: Iterable[str], told: list[dict[str, Any]]) -> None:
+    for line in lines:
+        told.append(json.loads(line))  # noqa: PERF401 - one by one: another thread looks on
+
+
+def _levels(book: dict[str, Any]) -> dict[str, list[Any]]:
+    return {side: sorted([px, [size, count]] for px, size, count in book[side]) for side in ("bids", "asks")}
+
+
+def _sorted(row: dict[str, Any]) -> dict[str, list[Any]]:
+    return {side: sorted(row[side]) for side in ("bids", "asks")}
 
 
 def test_the_python_snippet_runs(gateway: Gateway, feed: Feed) -> None:
