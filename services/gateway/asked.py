@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.gateway.auth import Principal
 from services.gateway.context import Context
+from services.gateway.principal import Principal
 from services.gateway.problems import Problem, bad_parameter, forbidden
 from services.gateway.subscription import number
 from services.gateway.times import parse_time

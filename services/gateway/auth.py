@@ -1,4 +1,4 @@
-"""Who may read what: API keys (hashed, in the broker), JWT (HS256, RS256), the login cookie; Host and Origin checks."""
+"""Who is asking: API keys (hashed, in the broker), JWT (HS256, RS256), the login cookie; Host and Origin checks."""
 
 from __future__ import annotations
 
@@ -7,68 +7,20 @@ import hashlib
 import hmac
 import ipaddress
 import json
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jwt
 
-from services.gateway.problems import Problem, forbidden, unauthorized
+from services.gateway.principal import KeyTable, Principal, from_claims, key_hash
+from services.gateway.problems import Problem, unauthorized
 from services.gateway.settings import GatewaySettings
 from shared.errors import UsageError
 
 COOKIE = "mbo_session"
 COOKIE_S = 12 * 3600
-COOKIE_SECRET_FIELD = "cookie-secret"  # noqa: S105 - the name of a field of `{mbo}:keys`, not a secret
 MAX_CREDENTIAL_CHARS = 8_192
-ANY = ("*",)
-
-
-def key_hash(key: str) -> str:
-    """How a key lies in the broker: keys are 256 random bits, so one SHA-256 is enough."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-@lru_cache(maxsize=65_536)
-def _matches(patterns: tuple[str, ...], text: str) -> bool:
-    return any(fnmatchcase(text, pattern) for pattern in patterns)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """A caller: what its credential allows, and until when."""
-
-    name: str = "anonymous"
-    auth: str = "none"  # none, key, jwt, cookie
-    key_id: str = ""  # hash of its API key, "" for others
-    symbols: tuple[str, ...] = ANY
-    channels: tuple[str, ...] = ANY
-    streams: int | None = None
-    expires_s: float | None = None  # unix time
-
-    @property
-    def scope_key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self.symbols, self.channels
-
-    @property
-    def account(self) -> str:
-        """What its limits are counted by."""
-        return self.key_id or (f"{self.auth}:{self.name}" if self.auth != "none" else "")
-
-    def allows(self, symbol: str, channel: str) -> bool:
-        """Patterns of symbols (`CL*`) and of channels; `history`, `export` and `pipeline` are channels here."""
-        return _matches(self.symbols, symbol) and _matches(self.channels, channel)
-
-    def expired(self) -> bool:
-        return self.expires_s is not None and time.time() >= self.expires_s
-
-    def expires_monotonic(self) -> float:
-        return math.inf if self.expires_s is None else time.monotonic() + self.expires_s - time.time()
 
 
 def is_loopback(host: str) -> bool:
@@ -77,39 +29,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class KeyTable:
-    """The keys of the broker as last read."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.cookie_secret = b""
-
-    def load(self, table: Mapping[str, str]) -> set[str]:
-        """Take `{mbo}:keys`; the hashes of keys that are gone since the last time."""
-        rows = {name: json.loads(blob) for name, blob in table.items() if name != COOKIE_SECRET_FIELD}
-        gone = self.rows.keys() - rows.keys()
-        self.rows = rows
-        self.cookie_secret = table.get(COOKIE_SECRET_FIELD, "").encode()
-        return set(gone)
-
-    def find(self, hashed: str, auth: str = "key") -> Principal | None:
-        """The principal of a hash; None if unknown or expired."""
-        for known, row in self.rows.items():
-            if hmac.compare_digest(known, hashed):
-                scopes, expires = row.get("scopes") or {}, row.get("expires")
-                found = Principal(
-                    str(row.get("name", "")),
-                    auth,
-                    known,
-                    tuple(scopes.get("symbols") or ANY),
-                    tuple(scopes.get("channels") or ANY),
-                    (row.get("limits") or {}).get("streams"),
-                    float(expires) if expires else None,
-                )
-                return None if found.expired() else found
-        return None
 
 
 class Access:
@@ -223,7 +142,7 @@ class Access:
             raise unauthorized("the token has expired: get a new one") from None
         except (jwt.InvalidTokenError, ValueError, TypeError):
             raise unauthorized("the token is not valid here") from None
-        return _from_claims(claims, "jwt")
+        return from_claims(claims, "jwt")
 
     def cookie(self, principal: Principal) -> tuple[str, int]:
         """(value, seconds it lives) of the login cookie: signed; names the key (so revocation works) or the claims."""
@@ -256,25 +175,11 @@ class Access:
             return None
         if "key" in claims:
             return self.keys.find(claims["key"], "cookie")
-        return _from_claims(claims, "cookie")
+        return from_claims(claims, "cookie")
 
     def still_valid(self, principal: Principal) -> bool:
         """Whether a stream of this principal may go on."""
         return not principal.key_id or self.keys.find(principal.key_id) is not None
-
-
-def _from_claims(claims: Mapping[str, Any], auth: str) -> Principal:
-    def texts(name: str) -> tuple[str, ...]:
-        value = claims.get(name, ANY)
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise unauthorized(f"the token's {name} is not a list of text")
-        return tuple(value)
-
-    streams = claims.get("streams")
-    return Principal(
-        str(claims.get("sub", "")), auth, "", texts("symbols"), texts("channels"),
-        streams if isinstance(streams, int) else None, float(claims["exp"]),
-    )  # fmt: skip
 
 
 def _cookie(text: str) -> str | None:
@@ -304,6 +209,3 @@ def _text(what: str, path: str) -> str:
         return Path(path).read_text(encoding="ascii") if path else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{what} {path}: {error}") from error
-
-
-__all__ = ["COOKIE", "Access", "KeyTable", "Principal", "forbidden", "is_loopback", "key_hash"]

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from services.gateway.auth import Principal
 from services.gateway.limits import Lease
+from services.gateway.principal import Principal
 from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from services.gateway.auth import Access, Principal
+from services.gateway.auth import Access
 from services.gateway.hub import Hub
 from services.gateway.instruments import Instrument
 from services.gateway.limits import Limits
 from services.gateway.pipeline import Pipeline
+from services.gateway.principal import Principal
 from services.gateway.problems import Problem, bad_parameter, forbidden, unavailable
 from services.gateway.recall import Recaller
 from services.gateway.settings import GatewaySettings

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from services.gateway.best import Change, published_bbo
 from services.gateway.channels import ShardTopics
 from services.gateway.channels.bbo import BboTopic
-from services.gateway.instruments import Directory, Feed, Instrument
+from services.gateway.instruments import Directory, Instrument
+from services.gateway.items import FeedRows, Item, Loaded
 from services.gateway.orders import MAX_QUEUED_RECORDS, Applied, Orders, of_instrument
 from services.gateway.shards import ShardBooks
 from services.gateway.topic import Topic
@@ -26,38 +27,6 @@ log = logs.get("gateway")
 
 ORDERS_IDLE_S = 60.0
 NOBODY = ShardTopics()
-
-
-class Loaded(NamedTuple):
-    """A shard starts here: an image, or the beginning of its stream (None). `lost`: nothing can be loaded."""
-
-    state: ShardState | None
-    policy: str
-    lost: bool = False
-
-
-class FeedRows(NamedTuple):
-    """`{feed}:meta` and `{feed}:instruments` as the broker has them."""
-
-    feed: Feed
-    rows: Mapping[str, str]
-
-
-class Item(NamedTuple):
-    """What the reader hands over, in the order it was read."""
-
-    kind: Literal["feed", "load", "out", "in", "orders"]
-    key: ShardKey | None
-    session: int
-    value: FeedRows | Loaded | OutEntry | InEntry | ShardState
-
-    @property
-    def breaks(self) -> bool:
-        """Whether what came before must be published first: views start over here."""
-        if self.kind == "load":
-            return True
-        control = self.value.control if isinstance(self.value, OutEntry) else None
-        return control is not None and control["type"] == "begin"
 
 
 class Changed:

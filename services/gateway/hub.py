@@ -12,21 +12,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from services.gateway import close_codes, encode, vector
-from services.gateway.channels import KINDS, ShardTopics
+from services.gateway import blocks, close_codes, vector
 from services.gateway.clients import LAST_CHUNK, Client, Group, Transport, chunked
 from services.gateway.close_codes import Bye
-from services.gateway.feedstate import NOBODY, FeedState, Item
+from services.gateway.feedstate import NOBODY, FeedState
 from services.gateway.instruments import Instrument
+from services.gateway.items import Item
+from services.gateway.laggards import Laggards
+from services.gateway.roster import Roster
 from services.gateway.settings import GatewaySettings
 from services.gateway.subscription import Subscription
-from services.gateway.topic import Topic, TopicKey
+from services.gateway.topic import Topic
 from services.gateway.vector import ShardKey
 from shared import logs, metrics
 
 log = logs.get("gateway")
 
-TOPIC_IDLE_S = 30.0  # an unused topic is kept this long, so that who reconnects finds its ring
 HOUSEKEEPING_S = 0.05
 CONFLATE_BBO_ROWS = (
     5_000  # in one drain: the gateway itself is behind, so only the newest of each topic is sent
@@ -40,8 +41,8 @@ class Hub:
     def __init__(self, settings: GatewaySettings, name: str) -> None:
         self.settings, self.name = settings, name
         self.state = FeedState()
-        self.topics: dict[TopicKey, Topic] = {}
-        self.groups: dict[Any, Group] = {}
+        self.roster = Roster(self.state)
+        self.laggards = Laggards(settings, self.close, self.remove)
         self.clients: dict[Client, None] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.inbox: deque[Item] = deque()
@@ -51,10 +52,7 @@ class Hub:
         self.accepting = False
         self.draining = False
         self._scheduled = False
-        self._by_shard: dict[ShardKey, ShardTopics] = {}
-        self._prefixed: dict[Group, None] = {}  # groups whose `prefix` holds something
         self._later: set[Topic] = set()  # dirty topics that wait for their interval
-        self._lagging: dict[Client, None] = {}
         self._closing: deque[tuple[float, Transport]] = deque()  # said bye, not all of it is read yet
         self._last_beat = 0.0
         self._m_events = metrics.get("mbo_gateway_writes_total")
@@ -104,7 +102,7 @@ class Hub:
         """Apply items and publish what they changed; ts_due of the oldest entry among them, 0 for none."""
         now_ns, now = time.time_ns(), time.monotonic()
         dirty: set[Topic] = set()
-        changed = self.state.take(items, self._by_shard, dirty, now)
+        changed = self.state.take(items, self.roster.by_shard, dirty, now)
         for key in changed.reset:
             self._reset(key, now_ns)
         for key in changed.orders_loaded:
@@ -119,11 +117,7 @@ class Hub:
         return changed.oldest_due
 
     def _publish(self, dirty: set[Topic], now: float, now_ns: int, conflate: bool = False) -> None:
-        chunks: dict[Group, list[bytes]] = {}
-        for group in self._prefixed:
-            chunks[group] = group.prefix
-            group.prefix = []
-        self._prefixed.clear()
+        chunks: dict[Group, list[bytes]] = dict(self.roster.prefixes())
         for topic in dirty:
             if topic.interval_s:
                 if now < topic.due:
@@ -143,11 +137,6 @@ class Hub:
                 self._write(group, group.frame(b"".join(parts)), now)
                 group.sent = position
 
-    def _before(self, group: Group, blocks: list[bytes]) -> None:
-        """Blocks that go before the chunks of this drain: hello and snapshots."""
-        group.prefix.extend(blocks)
-        self._prefixed[group] = None
-
     def _write(self, group: Group, frame: bytes, now: float) -> None:
         group.last_write = now
         budget = self.settings.client_budget_bytes
@@ -161,7 +150,7 @@ class Hub:
                 continue
             transport = client.transport
             if transport.get_write_buffer_size() > budget:
-                self._fall_behind(client, group, now)
+                self.laggards.add(client, group, now)
             elif transport.is_closing():
                 gone.append(client)
             else:
@@ -172,111 +161,31 @@ class Hub:
         for client in gone:
             self.remove(client)
 
-    # -- slow clients ------------------------------------------------------------------------------------------------
-
-    def _fall_behind(self, client: Client, group: Group, now: float) -> None:
-        """The client has not read its budget: remember where it stands (before this write) and drop what comes."""
-        client.lag = dict(group.sent)
-        client.lag_since = now
-        self._lagging[client] = None
-        metrics.get("mbo_gateway_lags_total").inc()
-
-    def _catch_up(self, now: float) -> None:
-        """Lagging clients whose buffer has drained go on: lossless channels from the ring, others from new state."""
-        low = self.settings.client_budget_bytes // 4
-        now_ns = time.time_ns()
-        for client in list(self._lagging):
-            group = client.group
-            if client.closed or group is None or client.transport.is_closing():
-                self._lagging.pop(client, None)
-                self.remove(client)
-            elif client.transport.get_write_buffer_size() > low:
-                if now - client.lag_since > self.settings.slow_after_s:
-                    self.close(client, close_codes.SLOW)
-            else:
-                assert client.lag is not None
-                parts = []
-                for topic in group.topics:
-                    stood = client.lag.get(topic.key.shard)
-                    if not topic.lossless:
-                        parts.append(topic.snapshot(now_ns))
-                        continue
-                    found = (
-                        topic.after(stood.ordinal) if stood and stood.session == topic.books.session else None
-                    )
-                    if found is None:
-                        self.close(client, close_codes.SLOW)
-                        break
-                    parts.append(found[1])
-                else:
-                    self._lagging.pop(client)
-                    client.lag = None
-                    self._m_conflated.labels("client").inc()
-                    client.transport.write(
-                        group.private(b"".join((*parts, vector.id_block(group.position()))))
-                    )
-
     # -- joining and leaving -----------------------------------------------------------------------------------------
-
-    def topic(self, key: TopicKey, instrument: Instrument) -> Topic:
-        """The topic of a key, made if nobody has it yet."""
-        topic = self.topics.get(key)
-        if topic is None:
-            books = self.state.books[key.shard]
-            topic = KINDS[key.channel](key, books, instrument.symbol, instrument.dataset)
-            topic.idle_since = time.monotonic()
-            self.topics[key] = topic
-            self._by_shard.setdefault(key.shard, ShardTopics()).add(topic)
-            if key.channel == "mbo":
-                self.state.want_orders(key.shard, time.monotonic())
-        return topic
 
     def join(self, client: Client, subscription: Subscription, instruments: list[Instrument]) -> Group:
         """Put a client into its group; nothing is written yet."""
-        principal = client.principal
-        name = (subscription, principal.scope_key)
-        group = self.groups.get(name)
-        if group is None:
-            group = self.groups[name] = Group(name, subscription, principal.allows)
-            group.last_write = time.monotonic()
-        for instrument in instruments:
-            self._add_views(group, instrument)
-        client.group = group
-        group.clients[client] = None
+        group = self.roster.join(client, subscription, instruments)
         self.clients[client] = None
         self._m_clients.set(len(self.clients))
         return group
 
-    def _add_views(self, group: Group, instrument: Instrument) -> list[Topic]:
-        if instrument.key not in self.state.books:
-            return []
-        keys = group.subscription.keys(instrument)
-        return group.add(self.topic(key, instrument) for key in keys)
-
     def remove(self, client: Client) -> None:
         """Forget a client; safe to call twice."""
         client.closed = True
+        self.laggards.clients.pop(client, None)
         if self.clients.pop(client, 0) is not None:
             return
-        self._lagging.pop(client, None)
         self._m_clients.set(len(self.clients))
         client.lease.release()
-        group = client.group
-        if group is not None:
-            group.clients.pop(client, None)
-            if not group.clients:
-                self.groups.pop(group.name, None)
-                group.leave()
-                now = time.monotonic()
-                for topic in group.topics:
-                    topic.idle_since = now
+        self.roster.leave(client)
 
     def close(self, client: Client, bye: Bye) -> None:
         """Say `bye` and end the stream."""
         if client.closed:
             return
         metrics.get("mbo_gateway_byes_total").labels(bye.reason).inc()
-        blob = bye_block(bye)
+        blob = blocks.bye(bye)
         transport = client.transport
         if not transport.is_closing():
             group = client.group
@@ -290,21 +199,18 @@ class Hub:
     # -- what changes for groups -------------------------------------------------------------------------------------
 
     def hello(self, group: Group, views: list[dict[str, Any]], expires_ns: int | None, now_ns: int) -> bytes:
-        body = {
-            "protocol": 1,
-            "gateway": self.name,
-            "ts_gateway": str(now_ns),
-            "heartbeat_ms": round(self.settings.heartbeat_s * 1000),
-            "expires": str(expires_ns) if expires_ns else None,
-            "encoding": "columns" if group.subscription.columns else "rows",
-            "views": views,
-        }
-        return encode.event("hello", body)
+        heartbeat_s, columns = self.settings.heartbeat_s, group.subscription.columns
+        return blocks.hello(
+            self.name, views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=expires_ns, now_ns=now_ns
+        )
+
+    def heartbeat(self, group: Group, now: float) -> bytes:
+        return blocks.heartbeat(group.topics, self.state.directory.feeds, now)
 
     def _reset(self, key: ShardKey, now_ns: int) -> None:
         """A session began or the shard was reloaded: every view of it starts over, unasked."""
         touched: dict[Group, list[Topic]] = {}
-        for topic in self._by_shard.get(key, ()):
+        for topic in self.roster.by_shard.get(key, ()):
             topic.books = self.state.books[key]
             topic.reset()
             if topic.key.channel == "mbo":
@@ -314,36 +220,36 @@ class Hub:
         for group, views in touched.items():
             rows = [topic.announce(False, topic.q) for topic in views]
             snapshots = [topic.snapshot(now_ns) for topic in views]
-            self._before(group, [self.hello(group, rows, None, now_ns), *snapshots])
+            self.roster.before(group, [self.hello(group, rows, None, now_ns), *snapshots])
 
     def _orders_loaded(self, key: ShardKey, now_ns: int, dirty: set[Topic]) -> None:
         """The engine of a shard has reached the levels: waiting `mbo` views start from a snapshot."""
-        for topics in self._by_shard[key].mbo.values() if key in self._by_shard else ():
+        for topics in self.roster.by_shard[key].mbo.values() if key in self.roster.by_shard else ():
             for topic in topics:
                 if not topic.loaded:
                     topic.reset()
                     topic.loaded = True
                     dirty.discard(topic)
                     for group in topic.groups:
-                        self._before(group, [topic.snapshot(now_ns)])
+                        self.roster.before(group, [topic.snapshot(now_ns)])
 
     def _appeared(self, instrument: Instrument, now_ns: int) -> None:
         """A new instrument joins the groups of ALL_SYMBOLS."""
-        for group in list(self.groups.values()):
+        for group in list(self.roster.groups.values()):
             subscription = group.subscription
-            if not subscription.is_all or not wanted_by(subscription, instrument):
+            if not subscription.is_all or not subscription.covers(instrument):
                 continue
             if not all(group.allowed(instrument.symbol, channel) for channel in subscription.channels):
                 continue
-            fresh = self._add_views(group, instrument)
+            fresh = self.roster.add_views(group, instrument)
             if fresh and group.clients:
                 rows = [topic.announce(False, topic.q) for topic in fresh]
                 snapshots = [topic.snapshot(now_ns) for topic in fresh]
-                self._before(group, [self.hello(group, rows, None, now_ns), *snapshots])
+                self.roster.before(group, [self.hello(group, rows, None, now_ns), *snapshots])
 
     def _renamed(self, instrument: Instrument) -> None:
         """An id has another symbol now: who asked by symbol must ask again."""
-        topics = self._by_shard.get(instrument.key, NOBODY).of(instrument.instrument_id)
+        topics = self.roster.by_shard.get(instrument.key, NOBODY).of(instrument.instrument_id)
         for topic in topics:
             if topic.symbol != instrument.symbol:
                 for group in list(topic.groups):
@@ -352,11 +258,8 @@ class Hub:
                 self._drop(topic)
 
     def _drop(self, topic: Topic) -> None:
-        for group in list(topic.groups):
-            group.topics.remove(topic)
-        self.topics.pop(topic.key, None)
+        self.roster.drop(topic)
         self._later.discard(topic)
-        self._by_shard[topic.key.shard].remove(topic)
 
     # -- housekeeping ------------------------------------------------------------------------------------------------
 
@@ -372,8 +275,8 @@ class Hub:
             if due:
                 self._later -= due
                 self._publish(due, now, time.time_ns())
-            if self._lagging:
-                self._catch_up(now)
+            if self.laggards.clients:
+                self.laggards.catch_up(now)
             if now - self._last_beat >= 1.0:
                 self._last_beat = now
                 self._each_second(now)
@@ -381,40 +284,19 @@ class Hub:
     def _each_second(self, now: float) -> None:
         while self._closing and self._closing[0][0] <= now:
             self._closing.popleft()[1].abort()
-        for group in list(self.groups.values()):
+        for group in list(self.roster.groups.values()):
             if now - group.last_write >= self.settings.heartbeat_s:
                 self._write(group, group.frame(self.heartbeat(group, now)), now)
         for client in [c for c in self.clients if now >= c.expires]:
             expired = client.principal.expired()
             self.close(client, close_codes.EXPIRED if expired else close_codes.MAX_AGE)
-        for topic in [t for t in self.topics.values() if not t.groups and now - t.idle_since > TOPIC_IDLE_S]:
+        for topic in self.roster.idle(now):
             self._drop(topic)
         for key in self.state.unused_orders(now):
-            if any(t.key.channel == "mbo" and t.key.shard == key for t in self.topics.values()):
+            if self.roster.has_orders(key):
                 self.state.want_orders(key, now)
             else:
                 self.state.forget_orders(key)
-
-    def heartbeat(self, group: Group, now: float) -> bytes:
-        feeds: dict[str, dict[str, Any]] = {}
-        for topic in group.topics:
-            books = topic.books
-            feed = self.state.directory.feeds[topic.key.shard.feed]
-            age = round((now - books.arrived) * 1000) if books.arrived else None
-            row = feeds.setdefault(
-                feed.name,
-                {
-                    "feed": feed.name,
-                    "session": books.session,
-                    "state": "ended" if books.ended else "open",
-                    "age_ms": age,
-                    "stale": False,
-                },
-            )
-            row["stale"] = row["stale"] or books.stale or books.gap
-            if age is not None:
-                row["age_ms"] = age if row["age_ms"] is None else min(age, row["age_ms"])
-        return encode.event("heartbeat", {"ts_gateway": str(time.time_ns()), "feeds": list(feeds.values())})
 
     async def goodbye(self, bye: Bye, spread_s: float) -> None:
         """Close all streams, spread evenly over `spread_s`; returns when all are gone."""
@@ -429,19 +311,3 @@ class Hub:
             c.transport.get_write_buffer_size() for c in clients if not c.transport.is_closing()
         ):
             await asyncio.sleep(0.01)
-
-
-def bye_block(bye: Bye) -> bytes:
-    """`bye`, preceded by the `retry:` that EventSource obeys."""
-    retry = close_codes.retry_ms(bye)
-    block = encode.event("bye", {"reason": bye.reason, "detail": bye.detail, "retry_ms": retry})
-    return (b"retry: %d\n\n" % retry if retry is not None else b"") + block
-
-
-def wanted_by(subscription: Subscription, instrument: Instrument) -> bool:
-    """Whether an ALL_SYMBOLS of the subscription covers the instrument."""
-    for text in subscription.symbols:
-        dataset, colon, _ = text.rpartition(":")
-        if not colon or dataset.lower() in (instrument.dataset.lower(), instrument.feed):
-            return True
-    return False

@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Callable
 
 from services.gateway import close_codes
-from services.gateway.auth import COOKIE_SECRET_FIELD, Access
+from services.gateway.auth import Access
 from services.gateway.hub import Hub
+from services.gateway.principal import COOKIE_SECRET_FIELD
 from shared import logs
 from shared.broker import Broker
 from shared.errors import MboError

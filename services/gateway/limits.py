@@ -6,8 +6,9 @@ import time
 from collections import Counter
 
 from services.gateway import close_codes
-from services.gateway.auth import Principal, is_loopback
+from services.gateway.auth import is_loopback
 from services.gateway.close_codes import Bye
+from services.gateway.principal import Principal
 from services.gateway.settings import GatewaySettings
 from shared import metrics
 

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from services.gateway.feedstate import FeedRows, FeedState, Item, Loaded
+from services.gateway.feedstate import FeedState
 from services.gateway.instruments import Feed
+from services.gateway.items import FeedRows, Item, Loaded
 from services.gateway.loading import candidates, engine_kind
 from services.gateway.settings import GatewaySettings
 from services.gateway.vector import ShardKey

@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.gateway.answers import blob_answer
-from services.gateway.auth import Principal
 from services.gateway.limits import Lease, Limits
+from services.gateway.principal import Principal
 from services.gateway.problems import MEDIA_TYPE, Problem, too_many, unavailable
 from services.gateway.settings import GatewaySettings
 from shared import logs, metrics

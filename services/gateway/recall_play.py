@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from services.gateway import encode
+from services.gateway import blocks
 from services.gateway.channels import KINDS, ShardTopics
 from services.gateway.close_codes import REPLAYED
-from services.gateway.feedstate import FeedState, Item, Loaded
-from services.gateway.hub import bye_block
+from services.gateway.feedstate import FeedState
 from services.gateway.instruments import Feed, Instrument
+from services.gateway.items import Item, Loaded
 from services.gateway.orders import Applied
 from services.gateway.recall_rows import Asked
 from services.gateway.subscription import Subscription
@@ -106,15 +106,16 @@ class Player:
 
     def hello(self, ts: int) -> bytes:
         """hello and the rebuilt snapshots of the start."""
-        views = [topic.announce(False, topic.q) for topic in self.order]
-        body = {
-            "protocol": 1, "gateway": "replay", "ts_gateway": str(time.time_ns()),
-            "heartbeat_ms": round(self.job["heartbeat_s"] * 1000), "expires": None,
-            "encoding": "columns" if self.job["columns"] else "rows", "views": views,
-        }  # fmt: skip
         for books in self.state.books.values():
             books.stamps = (ts, ts, ts)
-        return b"".join((encode.event("hello", body), *(topic.start(ts) for topic in self.order)))
+        return b"".join((self._hello(), *(topic.start(ts) for topic in self.order)))
+
+    def _hello(self) -> bytes:
+        views = [topic.announce(False, topic.q) for topic in self.order]
+        heartbeat_s, columns = self.job["heartbeat_s"], self.job["columns"]
+        return blocks.hello(
+            "replay", views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=None, now_ns=time.time_ns()
+        )
 
     def apply(self, ts: int, key: ShardKey, entry: InEntry) -> bytes:
         """The events of one piece of one shard."""
@@ -202,7 +203,7 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
         if size >= WRITE_BYTES:
             yield b"".join(held)
             held, size = [], 0
-    yield b"".join((*held, bye_block(REPLAYED)))
+    yield b"".join((*held, blocks.bye(REPLAYED)))
 
 
 def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:
@@ -211,4 +212,4 @@ def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:
         time.sleep(min(left, MAX_SLEEP_S))
         if time.monotonic() >= beat:
             beat += heartbeat_s
-            yield encode.event("heartbeat", {"ts_gateway": str(time.time_ns()), "feeds": []})
+            yield blocks.heartbeat((), {}, 0.0)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.gateway import recall_rows
+from services.gateway import recall_calendar, recall_rows
 from services.gateway.problems import Problem, unavailable
 from services.gateway.recall_play import play
 from services.gateway.recall_resume import resume
@@ -30,9 +30,13 @@ log = logs.get("recall")
 MAX_JOB_BYTES = 1 << 20
 WRITE_BYTES = 65_536
 JSON_JOBS = {
-    "rows": recall_rows.rows, "book": recall_rows.book, "activity": recall_rows.activity, "days": recall_rows.days,
-    "recorded": recall_rows.recorded, "resume": resume,
-}  # fmt: skip
+    "rows": recall_rows.rows,
+    "book": recall_rows.book,
+    "activity": recall_calendar.activity,
+    "days": recall_calendar.days,
+    "recorded": recall_calendar.recorded,
+    "resume": resume,
+}
 
 
 class Handler(socketserver.StreamRequestHandler):

@@ -123,7 +123,7 @@ class GatewayService:
             metrics.get("mbo_gateway_lag_seconds").labels(feed).set(late[feed])
             metrics.get("mbo_gateway_data_age_seconds").labels(feed).set(age)
             metrics.get("mbo_gateway_stale_shards").labels(feed).set(stale[feed])
-        metrics.get("mbo_gateway_topics").set(len(self.hub.topics))
+        metrics.get("mbo_gateway_topics").set(len(self.hub.roster.topics))
         metrics.get("mbo_gateway_connections").set(self.http.connections)
 
     def facts(self) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl
 
-from services.gateway import close_codes, resume, subscription, vector
-from services.gateway.auth import Access, Principal
+from services.gateway import blocks, close_codes, resume, subscription, vector
+from services.gateway.auth import Access
 from services.gateway.clients import LAST_CHUNK, Client, Group, chunked
 from services.gateway.close_codes import Bye
-from services.gateway.hub import Hub, bye_block
+from services.gateway.hub import Hub
 from services.gateway.instruments import Instrument
 from services.gateway.limits import Lease, Limits
+from services.gateway.principal import Principal
 from services.gateway.problems import Problem, bad_parameter, forbidden
 from services.gateway.subscription import MAX_QUERY_CHARS, Subscription
 from services.gateway.vector import Position, ShardKey
@@ -104,7 +105,7 @@ class StreamEndpoint:
         if refused is not None or lease is None:
             refused = refused or close_codes.LIMIT
             metrics.get("mbo_gateway_byes_total").labels(refused.reason).inc()
-            await send({"type": "http.response.body", "body": bye_block(refused)})
+            await send({"type": "http.response.body", "body": blocks.bye(refused)})
             return
         await self._serve(scope, receive, principal, lease, wanted, instruments, last_id)
 

@@ -16,6 +16,11 @@ MAX_INTERVAL_MS = 60_000
 KNOWN = ("symbols", "channels", "depth", "interval", "publisher", "encoding", "compress", "last_event_id")
 
 
+def is_all(text: str) -> bool:
+    """Whether a symbol as a client writes it stands for all instruments (of a dataset)."""
+    return text == ALL_SYMBOLS or text.endswith(f":{ALL_SYMBOLS}")
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A checked query; hashable, so that equal subscriptions share a group."""
@@ -30,7 +35,15 @@ class Subscription:
 
     @property
     def is_all(self) -> bool:
-        return any(s == ALL_SYMBOLS or s.endswith(f":{ALL_SYMBOLS}") for s in self.symbols)
+        return any(map(is_all, self.symbols))
+
+    def covers(self, instrument: Instrument) -> bool:
+        """Whether an ALL_SYMBOLS of this subscription means the instrument."""
+        for text in filter(is_all, self.symbols):
+            dataset, colon, _ = text.rpartition(":")
+            if not colon or dataset.lower() in (instrument.dataset.lower(), instrument.feed):
+                return True
+        return False
 
     def keys(self, instrument: Instrument) -> list[TopicKey]:
         """The topics of one instrument under this subscription."""
@@ -93,7 +106,7 @@ def resolve(subscription: Subscription, directory: Directory) -> list[Instrument
     found: dict[tuple[str, int], Instrument] = {}
     for text in subscription.symbols:
         matches = directory.resolve(text)
-        if not matches and not (text == ALL_SYMBOLS or text.endswith(f":{ALL_SYMBOLS}")):
+        if not matches and not is_all(text):
             shown = text[:60]
             raise Problem(
                 404,

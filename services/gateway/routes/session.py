@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.answers import json_answer
-from services.gateway.auth import COOKIE, Principal
+from services.gateway.auth import COOKIE
 from services.gateway.context import context_of
+from services.gateway.principal import Principal
 from services.gateway.problems import Problem
 from services.gateway.table import Rest, checked
 

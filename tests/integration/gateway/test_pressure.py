@@ -90,7 +90,7 @@ def test_a_slow_client_is_conflated_and_has_the_true_book_while_fast_ones_get_ev
     slow.read_until(b"heartbeat")
     churn(feed, 200)
     fast.until_id("test.feed", 0, feed.ordinals[0])
-    assert gateway.service.hub._lagging
+    assert gateway.service.hub.laggards.clients
     slow.read_until(f"0.{feed.ordinals[0]}\n".encode())
     expected = book_sides(gateway.json("/v1/book/ONE?depth=all"))
     for events in (fast.events, slow.events()):

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.gateway import subscription, vector
-from services.gateway.auth import Principal
 from services.gateway.clients import Client
-from services.gateway.feedstate import FeedRows, Item, Loaded
 from services.gateway.hub import Hub
 from services.gateway.instruments import Feed
+from services.gateway.items import FeedRows, Item, Loaded
 from services.gateway.limits import Lease
+from services.gateway.principal import Principal
 from services.gateway.settings import GatewaySettings
 from services.gateway.sse import StreamEndpoint
 from services.gateway.vector import ShardKey
@@ -217,7 +217,7 @@ def test_whoever_follows_the_rule_has_the_true_book(steps: list[tuple[str, int, 
             if not what:
                 pipe.read()
         elif kind == "catch":
-            gateways.hubs[which]._catch_up(0.0)
+            gateways.hubs[which].laggards.catch_up(0.0)
         elif kind == "begin":
             gateways.begin()
     for index in (0, 1):
@@ -229,7 +229,7 @@ def test_whoever_follows_the_rule_has_the_true_book(steps: list[tuple[str, int, 
         reader.pipe.slow = False
         reader.pipe.read()
     for hub in gateways.hubs:
-        hub._catch_up(0.0)
+        hub.laggards.catch_up(0.0)
     for reader in readers:
         view, truth = reader.view(), gateways.truth(reader.depth)
         assert {side: view[side] for side in ("bids", "asks")} == truth

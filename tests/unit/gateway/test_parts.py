@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import encode, subscription, times, vector
-from services.gateway.auth import Principal, is_loopback
+from services.gateway.auth import is_loopback
 from services.gateway.channels.bars import Bars
 from services.gateway.close_codes import Bye
 from services.gateway.instruments import Directory, Feed
 from services.gateway.limits import Lease, Limits
+from services.gateway.principal import Principal
 from services.gateway.problems import Problem
 from services.gateway.reader import shard_filter
 from services.gateway.settings import GatewaySettings
