@@ -35,6 +35,7 @@ class Client:
         "group",
         "lag",
         "lag_since",
+        "lag_views",
         "lease",
         "opened",
         "pending",
@@ -56,6 +57,7 @@ class Client:
         self.pending: list[bytes] = []  # live blocks while a resume is read from the streams
         self.lag: dict[ShardKey, Position] | None = None
         self.lag_since = 0.0
+        self.lag_views = 0  # of the group's views, those it had been told of then
         self.closed = False
 
 

@@ -19,6 +19,7 @@ from services.gateway.topic import Topic
 from services.gateway.vector import ShardKey
 from shared import logs, metrics
 from shared.errors import Gap
+from shared.orderbook.engine import Batch
 from shared.orderbook.shard import ShardState
 from shared.records import Rows
 from shared.wire.codec import InEntry, OutEntry
@@ -168,6 +169,8 @@ class FeedState:
         now: float,
     ) -> None:
         books, batch = self.books[key], entry.batch
+        if session == books.session and entry.first <= books.ordinal:
+            batch = unseen(batch, books.ordinal)
         control = entry.control
         if control is not None and control["type"] == "begin":
             books.clear()
@@ -315,3 +318,16 @@ class FeedState:
                 if mine is not None:
                     topic.take(*mine)
                     dirty.add(topic)
+
+
+def unseen(batch: Batch, ordinal: int) -> Batch:
+    """An entry that reaches back to before `ordinal`, where we stand: what happened since.
+
+    After the broker lost its last second, a worker commits the same input again in other batches. Levels are absolute,
+    and those of `touched` are times of now: both may be folded again.
+    """
+    return batch._replace(
+        bbo=batch.bbo[batch.bbo["ordinal"] > ordinal],
+        trades=batch.trades[batch.trades["end"] > ordinal],
+        auctions=batch.auctions[batch.auctions["ordinal"] > ordinal],
+    )

@@ -42,7 +42,7 @@ class Hub:
         self.settings, self.name = settings, name
         self.state = FeedState()
         self.roster = Roster(self.state)
-        self.laggards = Laggards(settings, self.close, self.remove)
+        self.laggards = Laggards(settings, self.close, self.remove, self._anew)
         self.clients: dict[Client, None] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.inbox: deque[Item] = deque()
@@ -204,6 +204,10 @@ class Hub:
             self.name, views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=expires_ns, now_ns=now_ns
         )
 
+    def _anew(self, group: Group, views: list[Topic], now_ns: int) -> bytes:
+        """hello for views that start over, or have just appeared."""
+        return self.hello(group, [topic.announce(False, topic.q) for topic in views], None, now_ns)
+
     def heartbeat(self, group: Group, now: float) -> bytes:
         return blocks.heartbeat(group.topics, self.state.directory.feeds, now)
 
@@ -218,9 +222,8 @@ class Hub:
             for group in topic.groups:
                 touched.setdefault(group, []).append(topic)
         for group, views in touched.items():
-            rows = [topic.announce(False, topic.q) for topic in views]
             snapshots = [topic.snapshot(now_ns) for topic in views]
-            self.roster.before(group, [self.hello(group, rows, None, now_ns), *snapshots])
+            self.roster.before(group, [self._anew(group, views, now_ns), *snapshots])
 
     def _orders_loaded(self, key: ShardKey, now_ns: int, dirty: set[Topic]) -> None:
         """The engine of a shard has reached the levels: waiting `mbo` views start from a snapshot."""
@@ -243,9 +246,8 @@ class Hub:
                 continue
             fresh = self.roster.add_views(group, instrument)
             if fresh and group.clients:
-                rows = [topic.announce(False, topic.q) for topic in fresh]
                 snapshots = [topic.snapshot(now_ns) for topic in fresh]
-                self.roster.before(group, [self.hello(group, rows, None, now_ns), *snapshots])
+                self.roster.before(group, [self._anew(group, fresh, now_ns), *snapshots])
 
     def _renamed(self, instrument: Instrument) -> None:
         """An id has another symbol now: who asked by symbol must ask again."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from services.gateway import close_codes, vector
 from services.gateway.clients import Client, Group
 from services.gateway.close_codes import Bye
 from services.gateway.settings import GatewaySettings
+from services.gateway.topic import Topic
+from services.gateway.vector import Position, ShardKey
 from shared import metrics
 
 
@@ -20,13 +22,15 @@ class Laggards:
         settings: GatewaySettings,
         close: Callable[[Client, Bye], None],
         remove: Callable[[Client], None],
+        hello: Callable[[Group, list[Topic], int], bytes],
     ) -> None:
-        self._settings, self._close, self._remove = settings, close, remove
+        self._settings, self._close, self._remove, self._hello = settings, close, remove, hello
         self.clients: dict[Client, None] = {}
 
     def add(self, client: Client, group: Group, now: float) -> None:
         """Remember where the client stands (before this write); what comes is not written to it."""
         client.lag = dict(group.sent)
+        client.lag_views = len(group.topics)
         client.lag_since = now
         self.clients[client] = None
         metrics.get("mbo_gateway_lags_total").inc()
@@ -45,13 +49,21 @@ class Laggards:
 
     def _go_on(self, client: Client, group: Group) -> None:
         assert client.lag is not None
-        parts, now_ns = [], time.time_ns()
+        now_ns = time.time_ns()
+        anew = [
+            topic
+            for index, topic in enumerate(group.topics)
+            if index >= client.lag_views or not self._same_session(client.lag, topic)
+        ]
+        parts = (
+            [self._hello(group, anew, now_ns)] if anew else []
+        )  # the one that was said meanwhile was dropped
         for topic in group.topics:
             if not topic.lossless:
                 parts.append(topic.snapshot(now_ns))
                 continue
-            stood = client.lag.get(topic.key.shard)
-            missed = topic.after(stood.ordinal) if stood and stood.session == topic.books.session else None
+            same = self._same_session(client.lag, topic)
+            missed = topic.after(client.lag[topic.key.shard].ordinal) if same else None
             if missed is None:
                 self._close(client, close_codes.SLOW)
                 return
@@ -60,3 +72,8 @@ class Laggards:
         client.lag = None
         metrics.get("mbo_gateway_conflated_total").labels("client").inc()
         client.transport.write(group.private(b"".join((*parts, vector.id_block(group.position())))))
+
+    @staticmethod
+    def _same_session(stood: Mapping[ShardKey, Position], topic: Topic) -> bool:
+        at = stood.get(topic.key.shard)
+        return at is not None and at.session == topic.books.session

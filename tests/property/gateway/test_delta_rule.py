@@ -1,4 +1,5 @@
-"""Who follows the README's rule has the true book: under drops, reconnects, slowness, sessions and two gateways."""
+"""Who follows the README's rule has the true book: under drops, reconnects, slowness, sessions, shards that change
+hands, reloads and two gateways."""
 
 from __future__ import annotations
 
@@ -76,8 +77,10 @@ class Gateways:
     def __init__(self) -> None:
         config = GatewaySettings(client_budget_bytes=BUDGET, slow_after_s=1e9)
         self.hubs = [Hub(config, name) for name in "ab"]
+        self.inputs: list[tuple[int, InEntry]] = []
         self.entries: list[tuple[int, OutEntry]] = []
-        self.taken = [0, 0]
+        self.images: list[tuple[int, int, bytes]] = []  # session, ordinal, image
+        self.taken = [(0, 0), (0, 0)]  # (session, ordinal) of each gateway
         self.session = 0
         self.ordinal = 0
         self.state = ShardState("uncross", kind="reference")
@@ -94,18 +97,49 @@ class Gateways:
     def commit(self, records: Any, control: Any, n: int) -> None:
         entry = InEntry(n, self.ordinal + 1, 0, 0, 0, records, control)
         self.ordinal += n
+        self.inputs.append((self.session, entry))
         batch = self.state.apply(entry)
         out = OutEntry(n, entry.first, 0, 0, 0, False, control, batch)
         self.entries.append((self.session, out))
 
+    def image(self) -> None:
+        self.images.append((self.session, self.ordinal, self.state.image()))
+
+    def hand_over(self, rng: np.random.Generator) -> None:
+        """The broker lost its tail, another worker owns the shard: the same input and more is committed in other batches."""
+        lost: list[Any] = []
+        while self.inputs[-1][1].records is not None and len(lost) < rng.integers(1, 4):
+            self.entries.pop()
+            lost.insert(0, self.inputs.pop()[1].records)
+        self.state = ShardState("uncross", kind="reference")
+        for _, entry in self.inputs:
+            self.state.apply(entry)
+        if lost:
+            self.ordinal -= sum(map(len, lost))
+            records = np.concatenate((*lost, some(int(rng.integers(1, 4)), rng)))
+            self.images = [one for one in self.images if one[:2] <= (self.session, self.ordinal)]
+            for part in np.split(records, np.unique(rng.integers(0, len(records), 2))):
+                if len(part):
+                    self.commit(part, None, len(part))
+
     def read(self, index: int, limit: int | None = None) -> None:
-        """One drain of a gateway: up to `limit` entries."""
-        stop = len(self.entries) if limit is None else min(len(self.entries), self.taken[index] + limit)
-        items = [Item("out", KEY, session, out) for session, out in self.entries[self.taken[index] : stop]]
-        self.taken[index] = stop
+        """One drain of a gateway: up to `limit` entries it does not have, as its reader hands them over."""
+        new = [(session, out) for session, out in self.entries if (session, out.last) > self.taken[index]]
+        items = [Item("out", KEY, session, out) for session, out in new[:limit]]
+        if items:
+            self.taken[index] = (new[:limit][-1][0], new[:limit][-1][1].last)
         hub = self.hubs[index]
         hub.inbox.extend(items)
         hub.drain()
+
+    def reload(self, index: int) -> None:
+        """The gateway lost its place: the newest image, and on from there."""
+        if self.images:
+            session, ordinal, image = self.images[-1]
+            loaded = Loaded(ShardState.restore(image, kind="reference"), "uncross")
+            self.hubs[index].inbox.append(Item("load", KEY, session, loaded))
+            self.hubs[index].drain()
+            self.taken[index] = (session, ordinal)
 
     def truth(self, depth: int) -> dict[str, dict[str, tuple[int, int]]]:
         sides = self.state.engine.view(1, 1, depth or None)
@@ -156,6 +190,18 @@ class Reader:
         events = self.events + (self.pipe.take()[0] if self.pipe else [])
         return next((view for name, view in fold(events).items() if name.startswith("book")), {})
 
+    def runs_forward(self) -> bool:
+        """No `bbo` is older than the one before it, unless a hello said that it starts over."""
+        last = 0
+        for event in self.events + (self.pipe.take()[0] if self.pipe else []):
+            if event.name == "hello" and not all(view["resumed"] for view in event.data["views"]):
+                last = 0
+            elif event.name == "bbo":
+                if event.data["ordinal"] < last:
+                    return False
+                last = event.data["ordinal"]
+        return True
+
     def bbo(self) -> dict[str, Any] | None:
         events = self.events + (self.pipe.take()[0] if self.pipe else [])
         return next((e.data for e in reversed(events) if e.name == "bbo"), None)
@@ -170,15 +216,17 @@ STEPS = st.lists(
         st.tuples(st.just("slow"), st.integers(0, 2), st.booleans()),
         st.tuples(st.just("catch"), st.integers(0, 1), st.just(0)),
         st.tuples(st.just("begin"), st.just(0), st.just(0)),
+        st.tuples(st.just("image"), st.just(0), st.just(0)),
+        st.tuples(st.just("reload"), st.integers(0, 1), st.just(0)),
+        st.tuples(st.just("hand over"), st.just(0), st.integers(0, 2**32 - 1)),
     ),
     min_size=10,
     max_size=100,
 )
 
 
-def market(gateways: Gateways, count: int, seed: int) -> None:
+def some(count: int, rng: np.random.Generator) -> Any:
     """Some adds, cancels and changes near a touch that also crosses now and then."""
-    rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):
         action = rng.choice(["A", "A", "C", "M"])
@@ -192,7 +240,7 @@ def market(gateways: Gateways, count: int, seed: int) -> None:
                 int(rng.integers(1, 9)),
             )
         )
-    gateways.commit(rows(*found), None, count)
+    return rows(*found)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -205,7 +253,7 @@ def test_whoever_follows_the_rule_has_the_true_book(steps: list[tuple[str, int, 
         readers[index].connect(index)
     for kind, which, what in steps:
         if kind == "trade":
-            market(gateways, which, what)
+            gateways.commit(some(which, np.random.default_rng(what)), None, which)
         elif kind == "read":
             gateways.read(which, what)
         elif kind == "connect":
@@ -220,6 +268,12 @@ def test_whoever_follows_the_rule_has_the_true_book(steps: list[tuple[str, int, 
             gateways.hubs[which].laggards.catch_up(0.0)
         elif kind == "begin":
             gateways.begin()
+        elif kind == "image":
+            gateways.image()
+        elif kind == "reload":
+            gateways.reload(which)
+        elif kind == "hand over":
+            gateways.hand_over(np.random.default_rng(what))
     for index in (0, 1):
         gateways.read(index)
     for reader in readers:
@@ -233,6 +287,7 @@ def test_whoever_follows_the_rule_has_the_true_book(steps: list[tuple[str, int, 
     for reader in readers:
         view, truth = reader.view(), gateways.truth(reader.depth)
         assert {side: view[side] for side in ("bids", "asks")} == truth
+        assert reader.runs_forward()
         bbo = reader.bbo()
         for side, best in (("bids", "bid"), ("asks", "ask")):
             first = next(iter(truth[side].items()), None)
