@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 import zlib
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import uvloop
 
@@ -30,7 +30,8 @@ class Totals:
     def __init__(self) -> None:
         self.events = self.records = self.bytes = self.blocks = self.byes = 0
         self.latencies_ns: list[int] = []
-        self.blocks_seen: dict[bytes, tuple[int, int]] = {}  # block -> events, records
+        self.gateway_ns: list[int] = []  # of the same, until the gateway made the block
+        self.blocks_seen: dict[bytes, Seen] = {}
         self.counting = False
 
 
@@ -88,25 +89,36 @@ class Stream(asyncio.Protocol):
             return
         totals.blocks += 1
         totals.bytes += len(block)
-        known = totals.blocks_seen.get(block)
-        if known is None:
-            text = _text(block, self._compressed)
-            known = (
-                text.count(b"event: ") - text.count(b"event: heartbeat"),
-                sum(int(n) for n in _COUNT.findall(text)),
-            )
+        seen = totals.blocks_seen.get(block)
+        if seen is None:
+            seen = _read(_text(block, self._compressed))
             if len(totals.blocks_seen) >= CACHE_BLOCKS:
                 totals.blocks_seen.pop(next(iter(totals.blocks_seen)))
-            totals.blocks_seen[block] = known
-            stamps = _STAMPS.findall(text)
-            if stamps:
-                totals.blocks_seen_due = int(stamps[0][0])  # type: ignore[attr-defined]
-        totals.events += known[0]
-        totals.records += known[1]
-        if self._sampled and known[0]:
-            match = _STAMPS.search(block) if not self._compressed else None
-            due = int(match[1]) if match else getattr(totals, "blocks_seen_due", now)
-            totals.latencies_ns.append(now - due)
+            totals.blocks_seen[block] = seen
+        totals.events += seen.events
+        totals.records += seen.records
+        if self._sampled and seen.due_ns:
+            totals.latencies_ns.append(now - seen.due_ns)
+            totals.gateway_ns.append(seen.gateway_ns)
+
+
+class Seen(NamedTuple):
+    """What a block says."""
+
+    events: int  # but heartbeats
+    records: int
+    due_ns: int  # stamp of its first event; 0 without one
+    gateway_ns: int  # from then until the gateway made it
+
+
+def _read(text: bytes) -> Seen:
+    stamps = _STAMPS.search(text)
+    return Seen(
+        text.count(b"event: ") - text.count(b"event: heartbeat"),
+        sum(int(n) for n in _COUNT.findall(text)),
+        int(stamps[1]) if stamps else 0,
+        int(stamps[4]) * 1000 if stamps else 0,
+    )
 
 
 def _text(block: bytes, compressed: bool) -> bytes:
@@ -144,7 +156,6 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
     lost = totals.byes
     for stream in streams:
         stream.transport.abort()
-    latencies = sorted(totals.latencies_ns) or [0]
     return {
         "events": totals.events,
         "records": totals.records,
@@ -153,10 +164,17 @@ async def _run(job: dict[str, Any]) -> dict[str, Any]:
         "wall_s": wall,
         "client_cpu_percent": 100 * cpu / wall,
         "lost": lost,
-        "latency_ms": {
-            name: latencies[min(len(latencies) - 1, int(len(latencies) * q))] / 1e6
-            for name, q in (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
-        },
+        "latency_ms": _quantiles(totals.latencies_ns),
+        "gateway_ms": _quantiles(totals.gateway_ns),
+    }
+
+
+def _quantiles(values_ns: list[int]) -> dict[str, float]:
+    """In ms; 0 without samples."""
+    ranked = sorted(values_ns) or [0]
+    return {
+        name: ranked[min(len(ranked) - 1, int(len(ranked) * q))] / 1e6
+        for name, q in (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
     }
 
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=int, default=1, help="runs; that with the median p99 is reported, with all p99"
     )
+    parser.add_argument(
+        "--gateway",
+        default="",
+        help="further options of the gateway, for example '--client-budget-bytes 32768'",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object (a list for --scenario all)")
 
 
@@ -87,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         scenario = dict(SCENARIOS[name])
         scenario.update({k: v for k, v in (("clients", args.clients), ("rate", args.rate)) if v is not None})
         runs = sorted(
-            (measure(scenario, args.seconds) for _ in range(args.runs)),
+            (measure(scenario, args.seconds, args.gateway.split()) for _ in range(args.runs)),
             key=lambda run: run["latency_ms"]["p99"],
         )
         spread = [round(run["latency_ms"]["p99"], 1) for run in runs]
@@ -216,13 +222,13 @@ class Producer:
         self.broker.close()
 
 
-def measure(scenario: dict[str, Any], seconds: float) -> dict[str, Any]:
+def measure(scenario: dict[str, Any], seconds: float, options: Sequence[str] = ()) -> dict[str, Any]:
     """Run one scenario in processes of its own."""
     with tempfile.TemporaryDirectory(prefix="mbo-bench-") as folder:
         server = EmbeddedBroker(Path(folder) / "broker")
         server.start()
         producer = Producer(server.url, scenario["batch"])
-        gateway = _Gateway(server.url)
+        gateway = _Gateway(server.url, options)
         try:
             return _measure(scenario, seconds, producer, gateway)
         finally:
@@ -234,7 +240,7 @@ def measure(scenario: dict[str, Any], seconds: float) -> dict[str, Any]:
 class _Gateway:
     """One gateway process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: Sequence[str]) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("MBO_")}
         command = [
             sys.executable,
@@ -248,6 +254,7 @@ class _Gateway:
             "json",
             "--drain-spread-s",
             "0",
+            *options,
         ]
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
@@ -328,6 +335,9 @@ def _measure(
         "records_per_s": result["records"] / result["wall_s"],
         "bytes_per_s": result["bytes"] / result["wall_s"],
         "latency_ms": result["latency_ms"],
+        "gateway_ms": result[
+            "gateway_ms"
+        ],  # of it, until the gateway had made the block; the rest is writing and reading
         "kb_per_client": (rss - before) / max(1, scenario["clients"]),
         "clients_mb": (rss - before) / 1024,
         "rss_mb": rss / 1024,

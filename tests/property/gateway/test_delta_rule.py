@@ -106,7 +106,7 @@ class Gateways:
         self.images.append((self.session, self.ordinal, self.state.image()))
 
     def hand_over(self, rng: np.random.Generator) -> None:
-        """The broker lost its tail, another worker owns the shard: the same input and more is committed in other batches."""
+        """The broker lost its tail and a shard its owner: the same input and more is committed in other batches."""
         lost: list[Any] = []
         while self.inputs[-1][1].records is not None and len(lost) < rng.integers(1, 4):
             self.entries.pop()
