@@ -58,7 +58,7 @@ browser: install ## what the page's tests need: chromium, node and their package
 
 test-page: browser ## the page: unit tests in node, end to end in Chromium
 	node --test tests/unit/page
-	$(PY) -m pytest -q -m browser tests/e2e/page
+	$(PY) -m pytest -q -m browser tests/e2e/page tests/integration/gateway
 
 screenshots: browser ## take the README's pictures anew (BASE_URL for a running pipeline)
 	cd tests/e2e/page && npm run --silent screenshots
