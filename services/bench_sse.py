@@ -7,6 +7,7 @@ The load client is not the bottleneck if its own CPU stays below one core: it is
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -83,17 +84,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="further options of the gateway, for example '--client-budget-bytes 32768'",
     )
+    parser.add_argument(
+        "--pin",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the gateway has one CPU for itself, everything else the others",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object (a list for --scenario all)")
 
 
 def run(args: argparse.Namespace) -> int:
     names = list(SCENARIOS) if args.scenario == "all" else [args.scenario]
+    cpus = sorted(os.sched_getaffinity(0)) if args.pin else []
     found = []
     for name in names:
         scenario = dict(SCENARIOS[name])
         scenario.update({k: v for k, v in (("clients", args.clients), ("rate", args.rate)) if v is not None})
         runs = sorted(
-            (measure(scenario, args.seconds, args.gateway.split()) for _ in range(args.runs)),
+            (measure(scenario, args.seconds, args.gateway.split(), cpus) for _ in range(args.runs)),
             key=lambda run: run["latency_ms"]["p99"],
         )
         spread = [round(run["latency_ms"]["p99"], 1) for run in runs]
@@ -222,19 +230,36 @@ class Producer:
         self.broker.close()
 
 
-def measure(scenario: dict[str, Any], seconds: float, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run one scenario in processes of its own."""
+def measure(
+    scenario: dict[str, Any], seconds: float, options: Sequence[str] = (), cpus: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Run one scenario in processes of its own; of two or more `cpus` the gateway has the first for itself.
+
+    Left to itself the scheduler likes to run who is woken on the CPU of who wakes: the load client beside the gateway.
+    """
     with tempfile.TemporaryDirectory(prefix="mbo-bench-") as folder:
         server = EmbeddedBroker(Path(folder) / "broker")
         server.start()
         producer = Producer(server.url, scenario["batch"])
         gateway = _Gateway(server.url, options)
         try:
-            return _measure(scenario, seconds, producer, gateway)
+            if len(cpus) > 1:
+                assert server.process is not None
+                pin(gateway.process.pid, cpus[:1])
+                pin(server.process.pid, cpus[1:])
+                pin(os.getpid(), cpus[1:])  # the producer's threads, and the load client, which inherits it
+            return {**_measure(scenario, seconds, producer, gateway), "pinned": len(cpus) > 1}
         finally:
             gateway.close()
             producer.close()
             server.stop()
+
+
+def pin(pid: int, cpus: Sequence[int]) -> None:
+    """Every thread of a process to these CPUs."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(task.name), cpus)
 
 
 class _Gateway:
