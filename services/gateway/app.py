@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -62,6 +62,7 @@ class App:
                 Problem: _problem,
                 HTTPException: _http_exception,
                 BrokerError: _broker,
+                ClientDisconnect: _left,
                 Exception: _crash,
             },
         )
@@ -184,6 +185,11 @@ async def _broker(request: Request, error: Exception) -> Response:
     return await _problem(
         request, unavailable("broker", "the broker does not answer: try again in a moment", 2)
     )
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """It went before its body was here: nobody reads this, and nothing is wrong with us."""
+    return Response(status_code=400)
 
 
 async def _crash(request: Request, error: Exception) -> Response:

@@ -8,15 +8,34 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.gateway.problems import MEDIA_TYPE, Problem
 from services.gateway.settings import GatewaySettings
 from shared import metrics
 
 SWEEP_S = 0.5
 
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+def _closing(problem: Problem) -> bytes:
+    """A whole answer, for a request that is not read to its end."""
+    body = problem.body()
+    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        problem.status,
+        problem.title.encode(),
+        MEDIA_TYPE.encode(),
+        len(body),
+        body,
+    )
+
+
+_HEAD_TOO_LARGE = _closing(
+    Problem(
+        431,
+        "head-too-large",
+        "Request Header Fields Too Large",
+        "send fewer or shorter headers, or a shorter URL",
+    )
 )
-_BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BODY_TOO_LARGE = _closing(Problem(413, "too-large", "Content Too Large", "send a smaller body"))
 
 
 class Sweeper:

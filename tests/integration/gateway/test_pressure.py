@@ -213,6 +213,8 @@ def test_a_request_over_a_limit_is_refused(gateway: Gateway, request_bytes: byte
                 break
             found += part
         assert found.startswith(answer) or (found == b"" and answer.endswith((b"431", b"413")))
+        if found.startswith((b"HTTP/1.1 431", b"HTTP/1.1 413")):
+            assert b"application/problem+json" in found
 
 
 def test_too_many_streams_get_bye_with_a_time_to_come_back(gateway: Gateway) -> None:
