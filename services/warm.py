@@ -19,12 +19,11 @@ from services.ingest.simulator.simulation import Simulation
 from services.persist import derive
 from services.simulate import metadata
 from shared.blocks import Block, Encoder
-from shared.blocks_kernel import MBO_SIGNED
 from shared.dbn import Reader, Writer
 from shared.orderbook.engine import POLICIES
 from shared.orderbook.levels import LevelBooks
 from shared.orderbook.shard import ShardState
-from shared.records import Rows
+from shared.records import MBO_SIGNED, Rows
 from shared.wire.codec import InEntry, decode_in, encode_records
 
 RECORDS = 40_000
@@ -64,8 +63,7 @@ def _follow(parts: list[Rows]) -> None:
                 entry.records.copy(),
             ):  # one entry is read-only, several joined are not
                 tally.add(records)
-                run = derive.span(records, 0).recv_run
-                derive.running_prefix(records.view(MBO_SIGNED), 0, run)
+                derive.running_prefix(records.view(MBO_SIGNED), 0, 0)
             if index:
                 continue
             ordinals = np.arange(entry.first, entry.last + 1, dtype=np.uint64)

@@ -193,6 +193,15 @@ for _layout, _bytes in (
         raise TypeError(f"layout of {_bytes} bytes has {_layout.itemsize}")
 
 
+def signed(layout: np.dtype[Any]) -> np.dtype[Any]:
+    """The same layout with every u64 as i64: kernels calculate in one integer type, which wraps."""
+    assert layout.names is not None
+    return np.dtype([(name, layout[name].str.replace("u8", "i8")) for name in layout.names])
+
+
+MBO_SIGNED, BBO_SIGNED = signed(MBO), signed(BBO)
+
+
 def empty(layout: np.dtype[Any]) -> Rows:
     """A zero-length row array of `layout`."""
     return np.empty(0, layout)

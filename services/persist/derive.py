@@ -1,60 +1,19 @@
-"""What persist counts and sums over records in passing: time spans, tallies by book, activity by minute, bars."""
+"""What persist counts and sums over records in passing: tallies by book, activity by minute, bars."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from services.persist.store import UNDEF
-from shared.blocks_kernel import MBO_SIGNED
-from shared.records import BAR, TRADE, Rows
+from shared.records import BAR, MBO_SIGNED, TRADE, Rows, signed
 
 MINUTE_NS = 60_000_000_000
 INTERVALS_S = (1, 60)
-_TRADE_SIGNED = np.dtype([(name, TRADE[name].str.replace("u8", "i8")) for name in TRADE.names or ()])
-_BAR_SIGNED = np.dtype([(name, BAR[name].str.replace("u8", "i8")) for name in BAR.names or ()])
-
-
-class Span(NamedTuple):
-    """Times of some records; UNDEF / 0 where none is defined. Times of 2^63 and above count as undefined."""
-
-    recv_min: int
-    recv_max: int
-    event_min: int
-    event_max: int
-    recv_run: int  # running maximum of ts_recv at the end
-
-
-@njit(cache=True, boundscheck=False)
-def _span(rows: Any, run: Any, out: Any) -> Any:
-    recv_min = np.int64(UNDEF)
-    recv_max = np.int64(0)
-    event_min = np.int64(UNDEF)
-    event_max = np.int64(0)
-    for i in range(len(rows)):
-        recv = rows[i]["ts_recv"]
-        event = rows[i]["ts_event"]
-        if recv >= 0:
-            recv_min = min(recv_min, recv)
-            recv_max = max(recv_max, recv)
-        if event >= 0:
-            event_min = min(event_min, event)
-            event_max = max(event_max, event)
-    out[0] = recv_min
-    out[1] = recv_max
-    out[2] = event_min
-    out[3] = event_max
-    out[4] = max(run, recv_max)
-
-
-def span(rows: Rows, recv_run: int) -> Span:
-    """Time span of MBO records that follow a running maximum of `recv_run`."""
-    out = np.empty(5, np.int64)
-    _span(rows.view(MBO_SIGNED), recv_run, out)
-    return Span(*out.tolist())
+_TRADE_SIGNED, _BAR_SIGNED = signed(TRADE), signed(BAR)
 
 
 @njit(cache=True, boundscheck=False)
@@ -91,7 +50,7 @@ def _tally(
     slots = len(keys)
     last_key = np.int64(-1)
     book = np.int64(0)
-    minute = np.int64(-1)
+    minute_ends = np.int64(-1)
     newest = np.int64(0)
     spot = -1
     for i in range(start, len(rows)):
@@ -126,11 +85,11 @@ def _tally(
             newest = max(newest, recv)
             first[book] = min(first[book], recv)
             last[book] = max(last[book], recv)
-            at = recv // MINUTE_NS
-            if at != minute:
-                minute = at
+            if recv >= minute_ends or recv < minute_ends - MINUTE_NS:
+                minute = recv // MINUTE_NS
+                minute_ends = (minute + 1) * MINUTE_NS
                 spot += 1
-                minutes[spot] = at
+                minutes[spot] = minute
                 m_records[spot] = 0
                 m_trades[spot] = 0
             m_records[spot] += 1

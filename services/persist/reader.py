@@ -16,10 +16,9 @@ import zstandard
 from services.persist.derive import MINUTE_NS, running_prefix
 from services.persist.store import UNDEF
 from shared.blocks import KIND_BBO, KIND_MBO, Block, Encoder
-from shared.blocks_kernel import MBO_SIGNED
 from shared.errors import StoreError
 from shared.history_types import Control, StoredImage, merge_entries
-from shared.records import BAR, BBO, MBO, TRADE
+from shared.records import BAR, BBO, MBO, MBO_SIGNED, TRADE
 from shared.wire.codec import InEntry
 
 PAGE_ROWS = 20_000  # rows of trades or bars fetched at once

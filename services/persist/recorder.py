@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from shared.records import BBO, MBO, Rows
 from shared.wire.codec import InEntry
 
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
-IMAGE_FLOOR_RECORDS = 100_000  # small books: an image no oftener than this …
+IMAGE_FLOOR_RECORDS = 250_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
 _TRADE_COLUMNS = [
     "instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side",
@@ -54,7 +54,7 @@ class Cadence:
     """How often something is made."""
 
     block_rows: int = BLOCK_ROWS
-    image_records: int = 250_000
+    image_records: int = 1_000_000
     image_ns: int = 600_000_000_000  # of market time
 
 
@@ -183,8 +183,9 @@ class Recorder:
             self._save_tail(db, KIND_MBO, self._mbo, self._new_mbo)
         else:
             for ordinals, rows in self._mbo.cut(self.cadence.block_rows):
-                spans = derive.span(rows, self._block_run)
                 body = self._encoder.mbo(rows, ordinals)
+                times = self._encoder.last_times()
+                self._block_run = max(self._block_run, times.recv_max)
                 db.execute(
                     "INSERT INTO block VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                     (
@@ -193,12 +194,12 @@ class Recorder:
                         int(ordinals[0]),
                         int(ordinals[-1]),
                         len(rows),
-                        *spans,
+                        *times,
+                        self._block_run,
                         len(body),
                         body,
                     ),
                 )
-                self._block_run = spans.recv_run
                 self._mark(db, self._encoder.last_ids())
                 self._seq += 1
             self._drop_tail(db, KIND_MBO, self._mbo)
@@ -216,12 +217,20 @@ class Recorder:
         for index, (_, rows) in enumerate(parts):
             last = self.offset if index == len(parts) - 1 else int(rows[-1]["ordinal"])
             body = self._encoder.bbo(rows, self._bbo_done + 1, last)
-            recv = rows["ts_recv"].view(np.int64)
-            known = recv[recv >= 0]
-            low, high = (int(known.min()), int(known.max())) if len(known) else (UNDEF, 0)
+            times = self._encoder.last_times()
             db.execute(
                 "INSERT INTO bbo_block VALUES (NULL,?,?,?,?,?,?,?,?,?)",
-                (self.run.run, self.shard, self._bbo_done + 1, last, len(rows), low, high, len(body), body),
+                (
+                    self.run.run,
+                    self.shard,
+                    self._bbo_done + 1,
+                    last,
+                    len(rows),
+                    times.recv_min,
+                    times.recv_max,
+                    len(body),
+                    body,
+                ),
             )
             self._bbo_done = last
         self._drop_tail(db, KIND_BBO, self._bbo)
@@ -265,16 +274,16 @@ class Recorder:
         trades = np.concatenate(self._trades)
         self._trades.clear()
         run = self.run.run
-        clipped = trades[_TRADE_COLUMNS].copy()
-        for name in ("ts_event", "ts_recv"):
-            clipped[name] = np.minimum(clipped[name], _I64_MAX)
-        db.executemany(f"INSERT INTO trade VALUES ({run},?,?,?,?,?,?,?,?,?,?,?)", clipped.tolist())  # noqa: S608
+        db.executemany(
+            f"INSERT INTO trade VALUES ({run},?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+            _tuples(trades, _TRADE_COLUMNS),
+        )
         for interval in derive.INTERVALS_S:
             db.executemany(
                 f"INSERT INTO bar VALUES ({run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608
                 " high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
                 " volume=volume+excluded.volume, trades=trades+excluded.trades",
-                derive.bars(trades, interval)[_BAR_COLUMNS].tolist(),
+                _tuples(derive.bars(trades, interval), _BAR_COLUMNS),
             )
 
     def _save_tally(self, db: sqlite3.Connection) -> None:
@@ -344,6 +353,16 @@ class Recorder:
             )  # fmt: skip
         elif kind == "end":
             db.execute("UPDATE run SET ended=ended+1 WHERE run=?", (run,))
+
+
+def _tuples(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[int, ...]]:
+    """Rows as SQLite takes them, times cut to int64. By columns and one at a time: a list of tuples costs three times
+    as much, half of it in the garbage collector."""
+    return zip(
+        *(np.minimum(rows[name], _I64_MAX).tolist() if rows.dtype[name] == np.uint64 else rows[name].tolist()
+          for name in columns),
+        strict=True,
+    )  # fmt: skip
 
 
 def _small(value: Any) -> Any:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shared.records import MBO, Rows
 
+Piece = tuple[int, int, Rows]  # first and last ordinal, rows
 MAX_JUMP = 16  # ordinals between two records of one block
 
 
@@ -16,7 +17,7 @@ class Tail:
     """Pieces of one shard in order. A piece of MBO records has contiguous ordinals from its first."""
 
     def __init__(self) -> None:
-        self.pieces: list[tuple[int, int, Rows]] = []  # first, last, rows
+        self.pieces: list[Piece] = []
         self.rows = 0
         self.stored = False  # whether the table holds some of them
 
@@ -28,33 +29,46 @@ class Tail:
     def cut(self, target: int) -> Iterator[tuple[NDArray[np.uint64], Rows]]:
         """Everything as blocks of about `target` rows (never more than 1.5 times); the tail is empty at once.
 
-        For MBO records with the ordinal of each row; for other rows the ordinals are empty. Rows are copied only where
-        a block spans pieces: joining all of them first costs more than compressing them saves (56 ns a record).
+        For MBO records with the ordinal of each row; for other rows the ordinals are empty. A piece that is large
+        enough is cut by itself: joining rows costs more than compressing them saves (56 ns a record).
         """
-        pieces, count = self.pieces, self.rows
-        self.pieces, self.rows = [], 0
-        blocks = max(1, round(count / target))
-        edges = [count * i // blocks for i in range(1, blocks + 1)] if count else []
-        held: list[tuple[int, Rows]] = []  # first ordinal, rows: of the block being gathered
-        seen = 0
-        last = None
-        for first, end, rows in pieces:
-            if held and rows.dtype == MBO and last is not None and first - last > MAX_JUMP:
-                yield _join(
-                    held
-                )  # many control entries in a row, or a recorded gap: no block reaches over them
-                held = []
-            last, at = end, 0
-            while edges and seen + len(rows) - at >= edges[0]:
-                upto = at + edges.pop(0) - seen
-                if upto > at:
-                    held.append((first + at, rows[at:upto]))
-                if held:
-                    yield _join(held)
-                held, seen, at = [], seen + upto - at, upto
-            if at < len(rows):
-                held.append((first + at, rows[at:]))
-                seen += len(rows) - at
+        pieces, self.pieces, self.rows = self.pieces, [], 0
+        for unit in _units(pieces, target):
+            yield from _blocks(unit, target)
+
+
+def _units(pieces: list[Piece], target: int) -> Iterator[list[Piece]]:
+    """Consecutive pieces of at least `target` rows together, where no jump of ordinals keeps them apart."""
+    unit: list[Piece] = []
+    rows, left = 0, sum(len(piece[2]) for piece in pieces)
+    for piece in pieces:
+        jump = unit and piece[2].dtype == MBO and piece[0] - unit[-1][1] > MAX_JUMP
+        if jump or (rows >= target and left >= target):
+            yield unit
+            unit, rows = [], 0
+        unit.append(piece)
+        rows += len(piece[2])
+        left -= len(piece[2])
+    if unit:
+        yield unit
+
+
+def _blocks(unit: list[Piece], target: int) -> Iterator[tuple[NDArray[np.uint64], Rows]]:
+    count = sum(len(piece[2]) for piece in unit)
+    blocks = max(1, round(count / target))
+    edges = [count * i // blocks for i in range(1, blocks + 1)]
+    held: list[tuple[int, Rows]] = []  # first ordinal, rows: of the block being gathered
+    seen = 0
+    for first, _, rows in unit:
+        at = 0
+        while edges and seen + len(rows) - at >= edges[0]:
+            upto = at + edges.pop(0) - seen
+            held.append((first + at, rows[at:upto]))
+            yield _join(held)
+            held, seen, at = [], seen + upto - at, upto
+        if at < len(rows):
+            held.append((first + at, rows[at:]))
+            seen += len(rows) - at
 
 
 def _join(held: list[tuple[int, Rows]]) -> tuple[NDArray[np.uint64], Rows]:

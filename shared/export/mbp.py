@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.blocks_kernel import MBO_SIGNED
 from shared.export import layouts, mbp_kernel
 from shared.orderbook.engine import Engine, Level, make_engine
-from shared.records import Rows
+from shared.records import MBO_SIGNED, Rows
 from shared.units import (
     ACTION_CLEAR,
     ACTION_FILL,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from shared.blocks_kernel import UNDEF
+from shared.blocks.mbo import UNDEF
 from shared.records import (
     EFFECT_ADDED,
     EFFECT_CLEARED,

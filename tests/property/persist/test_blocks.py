@@ -35,6 +35,11 @@ def rows_of(draw: Any, layout: np.dtype[Any], most: int = 60) -> Rows:
     return rows
 
 
+def _bounds(times: Any) -> tuple[int, int]:
+    known = [time for time in times.tolist() if time < 2**63]
+    return (min(known), max(known)) if known else (2**63 - 1, 0)
+
+
 @settings(max_examples=150, deadline=None)
 @given(rows_of(MBO), st.data())
 def test_records_and_ordinals_come_back_exactly(rows: Rows, data: Any) -> None:
@@ -46,6 +51,7 @@ def test_records_and_ordinals_come_back_exactly(rows: Rows, data: Any) -> None:
     assert found.rows.tobytes() == rows.tobytes()
     assert (found.ordinals == ordinals).all()
     assert ENCODER.last_ids() == block.ids.tolist()
+    assert ENCODER.last_times() == (*_bounds(rows["ts_recv"]), *_bounds(rows["ts_event"]))
     for instrument in (*set(rows["instrument_id"].tolist()), 12345):
         mine = rows["instrument_id"] == instrument
         one = block.mbo(instrument)

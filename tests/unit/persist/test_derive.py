@@ -11,21 +11,8 @@ import pytest
 
 from services.persist import derive
 from services.persist.store import UNDEF
-from shared.blocks_kernel import MBO_SIGNED
-from shared.records import TRADE, Rows
+from shared.records import MBO_SIGNED, TRADE, Rows
 from tests.support.mbo import START_NS, random_rows
-
-
-def test_a_span_leaves_undefined_times_out() -> None:
-    rows = random_rows(100)
-    rows["ts_recv"][3] = 2**64 - 1
-    rows["ts_event"][5] = 2**63
-    low, high = int(rows["ts_recv"][0]), int(rows["ts_recv"][99])
-    assert derive.span(rows, 0) == (low, high, low, high, high)
-    assert derive.span(rows, high + 5).recv_run == high + 5
-    rows["ts_recv"] = 2**64 - 1
-    undefined = derive.span(rows, 7)
-    assert (undefined.recv_min, undefined.recv_max, undefined.recv_run) == (UNDEF, 0, 7)
 
 
 @pytest.mark.parametrize("at", [-1, 0, 40, 41, 99, 200])
