@@ -102,7 +102,7 @@ class Activity:
 
     start: int
     step: int
-    records: tuple[int, ...]  # of the feed, by minute at best
+    records: tuple[int, ...]  # of the feed, by second at best
     trades: tuple[int, ...]  # of the instrument if one was named, else of the feed
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from services.persist.store import UNDEF
 from shared.records import BAR, MBO_SIGNED, TRADE, Rows, signed
 
-MINUTE_NS = 60_000_000_000
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
 INTERVALS_S = (1, 60)
 _TRADE_SIGNED, _BAR_SIGNED = signed(TRADE), signed(BAR)
 
@@ -40,17 +41,18 @@ def _tally(
     last: Any,
     dirty: Any,
     used: Any,
-    minutes: Any,
-    m_records: Any,
-    m_trades: Any,
+    spots: Any,
 ) -> Any:
-    """Returns (rows done, books used, minutes used, newest ts_recv); stops early when the book arrays are full."""
+    """Returns (rows done, books used, spots used, newest ts_recv); stops early when the book arrays are full.
+
+    spots (3, rows): second, records, trades; a second comes again where times go back.
+    """
     mask = len(table) - 1
     found = used
     slots = len(keys)
     last_key = np.int64(-1)
     book = np.int64(0)
-    minute_ends = np.int64(-1)
+    second_ends = np.int64(-1)
     newest = np.int64(0)
     spot = -1
     for i in range(start, len(rows)):
@@ -85,25 +87,25 @@ def _tally(
             newest = max(newest, recv)
             first[book] = min(first[book], recv)
             last[book] = max(last[book], recv)
-            if recv >= minute_ends or recv < minute_ends - MINUTE_NS:
-                minute = recv // MINUTE_NS
-                minute_ends = (minute + 1) * MINUTE_NS
+            if recv >= second_ends or recv < second_ends - SECOND_NS:
+                second = recv // SECOND_NS
+                second_ends = (second + 1) * SECOND_NS
                 spot += 1
-                minutes[spot] = minute
-                m_records[spot] = 0
-                m_trades[spot] = 0
-            m_records[spot] += 1
-            m_trades[spot] += is_trade
+                spots[0, spot] = second
+                spots[1, spot] = 0
+                spots[2, spot] = 0
+            spots[1, spot] += 1
+            spots[2, spot] += is_trade
     return len(rows), found, spot + 1, newest
 
 
 class Tally:
-    """Running totals of every book of a shard's run, and activity by minute since the last flush."""
+    """Running totals of every book of a shard's run, and activity since the last flush."""
 
     def __init__(self) -> None:
         self._room(64)
         self._used = 0
-        self.minutes: dict[int, list[int]] = {}  # minute → [records, trades] not yet flushed
+        self.minutes: dict[int, NDArray[np.int64]] = {}  # minute → (2, 60) records, trades, not yet flushed
 
     def _room(self, size: int) -> None:
         old = getattr(self, "_cols", None)
@@ -135,34 +137,28 @@ class Tally:
         """Count MBO records; the newest ts_recv among them (0 if none has one)."""
         view = rows.view(MBO_SIGNED)
         done = newest = 0
-        minutes, records, trades = np.empty((3, len(rows)), np.int64)
+        spots = np.empty((3, len(rows)), np.int64)
         while done < len(rows):
             keys, totals, traded, first, last, dirty = self._cols
-            done, self._used, spots, recv = _tally(
-                view,
-                done,
-                self._table,
-                keys,
-                totals,
-                traded,
-                first,
-                last,
-                dirty,
-                self._used,
-                minutes,
-                records,
-                trades,
+            done, self._used, used, recv = _tally(
+                view, done, self._table, keys, totals, traded, first, last, dirty, self._used, spots
             )
-            for minute, n, t in zip(
-                minutes[:spots].tolist(), records[:spots].tolist(), trades[:spots].tolist(), strict=True
-            ):
-                sums = self.minutes.setdefault(minute, [0, 0])
-                sums[0] += n
-                sums[1] += t
+            self._active(*spots[:, :used])
             newest = max(newest, recv)
             if done < len(rows):
                 self._room(2 * self._cols.shape[1])
         return newest
+
+    def _active(
+        self, second: NDArray[np.int64], records: NDArray[np.int64], trades: NDArray[np.int64]
+    ) -> None:
+        minutes, which = np.unique(second // 60, return_inverse=True)
+        counts = np.zeros((2, len(minutes), 60), np.int64)
+        np.add.at(counts[0], (which, second % 60), records)
+        np.add.at(counts[1], (which, second % 60), trades)
+        for at, minute in enumerate(minutes.tolist()):
+            have = self.minutes.get(minute)
+            self.minutes[minute] = counts[:, at] if have is None else have + counts[:, at]
 
     def dirty(self) -> list[tuple[int, int, int, int, int, int]]:
         """(instrument_id, publisher_id, records, trades, first_ts, last_ts) of books changed since the last call."""
@@ -170,6 +166,11 @@ class Tally:
         rows = self._cols[:5, which].T.tolist()
         self._cols[5, which] = 0
         return [(key >> 16, key & 0xFFFF, n, t, a, b) for key, n, t, a, b in rows]
+
+
+def seconds(stored: bytes) -> NDArray[np.int64]:
+    """Activity of a minute by second, (2, 60): records, trades. Zeros for a row of before there were seconds."""
+    return np.frombuffer(stored or bytes(480), "<u4").reshape(2, 60).astype(np.int64)
 
 
 @njit(cache=True, boundscheck=False)

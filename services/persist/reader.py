@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from services.persist.derive import MINUTE_NS, running_prefix
-from services.persist.store import UNDEF
+from services.persist.derive import MINUTE_NS, SECOND_NS, running_prefix, seconds
+from services.persist.store import SERIES_SHIFT, UNDEF
 from shared.blocks import KIND_BBO, KIND_MBO, Block, Encoder
 from shared.errors import StoreError
 from shared.history_types import Control, StoredImage, merge_entries
@@ -116,18 +116,27 @@ def days(db: sqlite3.Connection, run: int | None) -> list[Row]:
 def activity(
     db: sqlite3.Connection, run: int, start: int, end: int, buckets: int, instrument_id: int | None
 ) -> Row:
-    """Counts in `buckets` equal steps over [start, end)."""
+    """Counts in `buckets` equal steps over [start, end): by minute if a step is one or more, else by second."""
     step = max(1, -(-(end - start) // buckets))
     records, trades = [0] * buckets, [0] * buckets
-    for minute, n, t in db.execute(
-        "SELECT minute, sum(records), sum(trades) FROM activity WHERE run=? AND minute BETWEEN ? AND ? GROUP BY minute",
+    for minute, n, t, stored in db.execute(
+        "SELECT minute, records, trades, seconds FROM activity WHERE run=? AND minute BETWEEN ? AND ?",
         (run, start // MINUTE_NS, (end - 1) // MINUTE_NS),
     ):
-        _spread(records, max(start, minute * MINUTE_NS), min(end, (minute + 1) * MINUTE_NS), start, step, n)
-        if instrument_id is None:
-            _spread(
-                trades, max(start, minute * MINUTE_NS), min(end, (minute + 1) * MINUTE_NS), start, step, t
-            )
+        low = minute * MINUTE_NS
+        parts = [(low, low + MINUTE_NS, n, t)]
+        if stored and step < MINUTE_NS:
+            parts = [
+                (low + at * SECOND_NS, low + (at + 1) * SECOND_NS, n, t)
+                for at, (n, t) in enumerate(zip(*seconds(stored).tolist(), strict=True)) if n
+            ]  # fmt: skip
+        for a, b, n, t in parts:
+            if b <= start or a >= end:
+                continue
+            a, b = max(start, a), min(end, b)
+            _spread(records, a, b, start, step, n)
+            if instrument_id is None and t:
+                _spread(trades, a, b, start, step, t)
     if instrument_id is not None:
         for bucket, t in db.execute(
             "SELECT (ts - ?1) / ?2 AS bucket, sum(trades) FROM bar WHERE run=?3 AND instrument_id=?4 AND interval_s=1"
@@ -354,12 +363,18 @@ def trades(
 ) -> Iterator[bytes]:  # fmt: skip
     """Trades of one instrument by ordinal, as bytes of whole TRADE rows."""
     low, high = -1 if start is None else start, UNDEF if end is None else min(end - 1, UNDEF - 1)
+    row = db.execute(
+        "SELECT series << ? FROM series WHERE run=? AND instrument_id=?", (SERIES_SHIFT, run, instrument_id)
+    ).fetchone()
+    if row is None:
+        return
+    base = row[0]
+    most = (1 << SERIES_SHIFT) - 1
     while True:
         page = db.execute(
-            'SELECT ordinal, "end", ts_event, ts_recv, price, size, instrument_id, sequence, publisher_id, side, flags'
-            " FROM trade WHERE run=? AND instrument_id=? AND ordinal BETWEEN ? AND ? AND ts_recv BETWEEN ? AND ?"
-            " ORDER BY ordinal LIMIT ?",
-            (run, instrument_id, first, min(last, UNDEF), low, high, PAGE_ROWS),
+            "SELECT id - ?1, id - ?1 + events_end, ts_event, ts_recv, price, size, ?5, sequence, publisher_id, side,"
+            " flags FROM trade WHERE id BETWEEN ?1 + ?2 AND ?1 + ?3 AND ts_recv BETWEEN ?4 AND ?6 ORDER BY id LIMIT ?7",
+            (base, min(first, most), min(last, most), low, instrument_id, high, PAGE_ROWS),
         ).fetchall()
         if not page:
             return

@@ -1,4 +1,5 @@
-"""One shard's run: applies its entries to the engine and writes everything that follows from them.
+"""One shard's run: applies its entries to the engine and writes what follows from them: blocks, images and, by its
+ledger, rows.
 
 `absorb` works in memory; `save` writes what was absorbed inside the caller's transaction, offset last. If the
 transaction fails, the recorder is thrown away and loaded again from the file: there is no other recovery.
@@ -6,9 +7,8 @@ transaction fails, the recorder is thrown away and loaded again from the file: t
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import zstandard
 
 from services.persist import derive, reader
-from services.persist.store import UNDEF
+from services.persist.ledger import Ledger
 from services.persist.tail import Tail
 from shared.blocks import BLOCK_ROWS, KIND_BBO, KIND_MBO, Encoder
 from shared.orderbook.engine import Batch
@@ -27,14 +27,6 @@ from shared.wire.codec import InEntry
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
 IMAGE_FLOOR_RECORDS = 250_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
-_TRADE_COLUMNS = [
-    "instrument_id", "ordinal", "end", "ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side",
-    "flags",
-]  # fmt: skip
-_BAR_COLUMNS = [
-    "instrument_id", "publisher_id", "interval_s", "ts", "open", "high", "low", "close", "volume", "trades",
-]  # fmt: skip
-_I64_MAX = np.uint64(UNDEF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +75,7 @@ class Recorder:
         self._image_due = IMAGE_FLOOR_RECORDS
         self._records = 0  # of the run
         self._image_records = 0  # the count above at the last image
-        self._symbols: dict[int, str] = {}
+        self._ledger = Ledger(run.run, shard)
 
     # -- recovery ---------------------------------------------------------------------------------------------------
 
@@ -129,7 +121,7 @@ class Recorder:
             self.state.apply(entry)
             recent += entry.n
         self._image_records = self._records - recent
-        self._symbols = dict(self.state.symbols)
+        self._ledger.symbols = dict(self.state.symbols)
         return self
 
     @property
@@ -161,12 +153,14 @@ class Recorder:
         """Write everything absorbed since the last save; the caller's transaction makes it one with the offset."""
         key = (self.run.run, self.shard)
         for ordinal, n, control in self._controls:
-            self._save_control(db, ordinal, n, control)
+            self._ledger.control(db, ordinal, n, control)
         self._controls.clear()
-        self._save_trades(db)
+        if self._trades:
+            self._ledger.trades(db, np.concatenate(self._trades))
+            self._trades.clear()
         self._save_mbo(db)
         self._save_bbo(db)
-        self._save_tally(db)
+        self._ledger.tally(db, self._tally)
         self._save_image(db)
         db.execute(
             "INSERT INTO offset VALUES (?,?,?,?,?,0,?) ON CONFLICT DO UPDATE SET ordinal=excluded.ordinal,"
@@ -268,41 +262,6 @@ class Recorder:
             )
             self._presence = {}
 
-    def _save_trades(self, db: sqlite3.Connection) -> None:
-        if not self._trades:
-            return
-        trades = np.concatenate(self._trades)
-        self._trades.clear()
-        run = self.run.run
-        db.executemany(
-            f"INSERT INTO trade VALUES ({run},?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
-            _tuples(trades, _TRADE_COLUMNS),
-        )
-        for interval in derive.INTERVALS_S:
-            db.executemany(
-                f"INSERT INTO bar VALUES ({run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608
-                " high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
-                " volume=volume+excluded.volume, trades=trades+excluded.trades",
-                _tuples(derive.bars(trades, interval), _BAR_COLUMNS),
-            )
-
-    def _save_tally(self, db: sqlite3.Connection) -> None:
-        run, shard = self.run.run, self.shard
-        db.executemany(
-            "INSERT INTO book VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET records=excluded.records,"
-            " trades=excluded.trades, first_ts=excluded.first_ts, last_ts=excluded.last_ts",
-            [
-                (run, instrument, publisher, shard, *sums)
-                for instrument, publisher, *sums in self._tally.dirty()
-            ],
-        )
-        db.executemany(
-            "INSERT INTO activity VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET records=records+excluded.records,"
-            " trades=trades+excluded.trades",
-            [(run, minute, shard, *sums) for minute, sums in self._tally.minutes.items()],
-        )
-        self._tally.minutes.clear()
-
     def _save_image(self, db: sqlite3.Connection) -> None:
         recent = self._records - self._image_records
         by_time = (
@@ -318,55 +277,3 @@ class Recorder:
         self._image_at, self._image_run, self._image_records = self.offset, self.recv_run, self._records
         # A stored record takes ~12 bytes: images stay below about half of the file whatever the size of the books
         self._image_due = max(IMAGE_FLOOR_RECORDS, len(body) // 6)
-
-    def _save_control(self, db: sqlite3.Connection, ordinal: int, n: int, control: Mapping[str, Any]) -> None:
-        run, shard, kind = self.run.run, self.shard, str(control["type"])
-        instrument = control.get("instrument_id")
-        db.execute(
-            "INSERT INTO control VALUES (?,?,?,?,?,?,?)",
-            (run, shard, ordinal, n, kind, instrument, json.dumps(control, separators=(",", ":"))),
-        )
-        if kind == "mapping" and instrument is not None:
-            symbol = str(control["symbol"])
-            if self._symbols.get(instrument) == symbol:
-                return
-            self._symbols[instrument] = symbol
-            db.execute(
-                "UPDATE symbol SET last=? WHERE run=? AND instrument_id=? AND last IS NULL",
-                (ordinal - 1, run, instrument),
-            )
-            db.execute(
-                "INSERT INTO symbol VALUES (?,?,?,?,NULL,?)", (run, shard, instrument, ordinal, symbol)
-            )
-            db.execute(
-                "INSERT INTO instrument (run, instrument_id, shard, symbol) VALUES (?,?,?,?)"
-                " ON CONFLICT DO UPDATE SET symbol=excluded.symbol",
-                (run, instrument, shard, symbol),
-            )
-        elif kind == "definition" and instrument is not None:
-            db.execute(
-                "INSERT INTO instrument VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"
-                " symbol=coalesce(excluded.symbol, symbol), tick_px=excluded.tick_px, multiplier=excluded.multiplier,"
-                " currency=excluded.currency, expiration=excluded.expiration, display_factor=excluded.display_factor",
-                (run, instrument, shard, control.get("symbol"), *map(_small, (control.get(name) for name in (
-                    "tick_px", "multiplier", "currency", "expiration", "display_factor")))),
-            )  # fmt: skip
-        elif kind == "end":
-            db.execute("UPDATE run SET ended=ended+1 WHERE run=?", (run,))
-
-
-def _tuples(rows: Rows, columns: Sequence[str]) -> Iterator[tuple[int, ...]]:
-    """Rows as SQLite takes them, times cut to int64. By columns and one at a time: a list of tuples costs three times
-    as much, half of it in the garbage collector."""
-    return zip(
-        *(np.minimum(rows[name], _I64_MAX).tolist() if rows.dtype[name] == np.uint64 else rows[name].tolist()
-          for name in columns),
-        strict=True,
-    )  # fmt: skip
-
-
-def _small(value: Any) -> Any:
-    """A definition's value as SQLite takes it: integers beyond int64 are undefined values."""
-    if isinstance(value, int):
-        return value if -UNDEF <= value <= UNDEF else UNDEF
-    return value if value is None or isinstance(value, str) else str(value)

@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from services.persist.derive import MINUTE_NS
-from services.persist.store import store_error
+from services.persist.store import SERIES_SHIFT, store_error
 from shared import logs
 
 log = logs.get("persist")
@@ -94,10 +94,7 @@ class Retention:
             db.execute(
                 "DELETE FROM control WHERE run=? AND shard=? AND ordinal<=? AND ordinal>1", (*key, upto)
             )
-            db.execute(
-                "DELETE FROM trade WHERE run=?1 AND ordinal<=?3 AND instrument_id IN"
-                " (SELECT DISTINCT instrument_id FROM book WHERE run=?1 AND shard=?2)", (*key, upto),
-            )  # fmt: skip
+            _remove_trades(db, run, shard, upto)
             db.execute("UPDATE offset SET floor=? WHERE run=? AND shard=?", (upto, *key))
             if run != newest and upto == ordinal:
                 db.execute("DELETE FROM tail WHERE run=? AND shard=?", key)
@@ -115,7 +112,7 @@ class Retention:
                 "instrument",
                 "book",
                 "control",
-                "trade",
+                "series",
                 "offset",
                 "run",
             ):
@@ -124,3 +121,13 @@ class Retention:
         db.execute("DELETE FROM activity WHERE run=? AND minute<?", (newest, limit // MINUTE_NS))
         db.execute("COMMIT")
         return removed
+
+
+def _remove_trades(db: sqlite3.Connection, run: int, shard: int, upto: int) -> None:
+    """Those of a shard's instruments up to an ordinal."""
+    bases = db.execute(
+        "SELECT series << ?1 FROM series WHERE run=?2 AND instrument_id IN"
+        " (SELECT instrument_id FROM book WHERE run=?2 AND shard=?3)",
+        (SERIES_SHIFT, run, shard),
+    ).fetchall()
+    db.executemany("DELETE FROM trade WHERE id BETWEEN ?1 AND ?1 + ?2", [(base, upto) for (base,) in bases])

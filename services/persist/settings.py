@@ -16,7 +16,7 @@ class PersistSettings(ServiceSettings):
     commit_ms: int = option(500, "longest time a record waits for its commit")
     commit_records: int = option(200_000, "records read before a commit is made at once")
     poll_ms: int = option(20, "pause between two looks at quiet streams")
-    image_records: int = option(250_000, "most records of a shard between two book images")
+    image_records: int = option(1_000_000, "most records of a shard between two book images")
     image_s: int = option(600, "most seconds of market time between two images of a shard that had records")
     gap_wait_s: float = option(
         60.0, "how long a gap may wait for the journal's feed-back before it is recorded"

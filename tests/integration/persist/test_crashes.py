@@ -60,12 +60,7 @@ def _kill_under_load(kills: int, broker: Broker, broker_url: str, prefix: str, d
     assert_stored(LocalHistory(data), feed)
     db = sqlite3.connect(store_path(data, "feed"))
     assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert (
-        db.execute("SELECT count(*), count(DISTINCT instrument_id || '.' || ordinal) FROM trade").fetchone()[
-            0
-        ]
-        > 0
-    )
+    assert db.execute("SELECT count(*) FROM trade").fetchone()[0] > 0
     counted = db.execute("SELECT sum(records), sum(trades) FROM activity").fetchone()
     assert counted == (len(rows), int((rows["action"] == ord("T")).sum()))
     db.close()

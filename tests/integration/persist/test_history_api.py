@@ -115,6 +115,19 @@ def test_only_the_token_opens_it(url: str) -> None:
     connection.close()
 
 
+def test_activity_is_counted_by_the_second(feed: Feed, tmp_path: Path) -> None:
+    rows = np.concatenate([feed.of_shard(shard) for shard in range(feed.shards)])
+    seconds = (rows["ts_recv"].astype(np.int64) - START_NS) // 10**9
+    length = int(seconds.max()) + 1
+    activity = LocalHistory(tmp_path).activity("feed", 1, START_NS, START_NS + length * 10**9, length)
+    assert START_NS % 10**9 == 0
+    assert list(activity.records) == np.bincount(seconds, minlength=length).tolist()
+    is_trade = rows["action"] == ord("T")
+    assert list(activity.trades) == np.bincount(seconds[is_trade], minlength=length).tolist()
+    coarse = LocalHistory(tmp_path).activity("feed", 1, START_NS, START_NS + length * 10**9, 3)
+    assert sum(coarse.records) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

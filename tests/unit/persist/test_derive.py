@@ -34,19 +34,18 @@ def test_a_tally_counts_every_book_and_minute_over_any_number_of_books() -> None
     for at in range(0, 5000, 900):
         tally.add(rows[at : at + 900])
     expected: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, UNDEF, 0])
-    minutes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    minutes: dict[int, Any] = defaultdict(lambda: np.zeros((2, 60), np.int64))
     for r in rows:
-        book, minute = (
-            expected[int(r["instrument_id"]), int(r["publisher_id"])],
-            minutes[int(r["ts_recv"]) // derive.MINUTE_NS],
-        )
-        for sums in (book, minute):
-            sums[0] += 1
-            sums[1] += int(r["action"] == ord("T"))
+        book, second = expected[int(r["instrument_id"]), int(r["publisher_id"])], int(r["ts_recv"]) // 10**9
+        counts = np.array([1, r["action"] == ord("T")], np.int64)
+        book[0] += int(counts[0])
+        book[1] += int(counts[1])
+        minutes[second // 60][:, second % 60] += counts
         book[2], book[3] = min(book[2], int(r["ts_recv"])), max(book[3], int(r["ts_recv"]))
     assert {(i, p): sums for i, p, *sums in tally.dirty()} == expected
     assert tally.dirty() == []
-    assert tally.minutes == minutes
+    assert tally.minutes.keys() == minutes.keys()
+    assert all((tally.minutes[minute] == minutes[minute]).all() for minute in minutes)
 
 
 def test_a_tally_goes_on_from_what_was_stored() -> None:

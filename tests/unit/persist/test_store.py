@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from services.persist import reader
 from services.persist import store as module
 from services.persist.store import Store, migrate, open_reader, steps, store_error, store_path
 from shared.errors import StoreError
+from shared.records import TRADE
 
 
 def test_schema_files_are_numbered_without_gaps() -> None:
@@ -49,6 +52,32 @@ def test_a_later_step_is_applied_to_an_older_file_and_keeps_its_rows(
     store = Store(store_path(tmp_path, "f"))
     assert store.db.execute("SELECT run, note FROM run").fetchall() == [(1, "old")]
     store.close()
+
+
+def test_trades_of_an_older_file_get_their_keys_and_its_activity_stays_by_the_minute(tmp_path: Path) -> None:
+    path = store_path(tmp_path, "f")
+    path.parent.mkdir()
+    db = sqlite3.connect(path, isolation_level=None)
+    migrate(db, upto=1)
+    rows = [
+        (run, instrument, ordinal, ordinal + 2, 10, 2**63 - 1, 5, 3, 9, 1, 66, 128)
+        for run in (1, 2) for instrument in (7, 8) for ordinal in (4, 2**39)
+    ]  # fmt: skip
+    db.executemany("INSERT INTO trade VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+    db.execute("INSERT INTO activity VALUES (1, 0, 0, 600, 8)")
+    db.close()
+    Store(path).close()
+    db = open_reader(path)
+    found = db.execute(
+        "SELECT run, instrument_id, ordinal, side, price FROM trades ORDER BY 1, 2, 3"
+    ).fetchall()
+    assert found == [(row[0], row[1], row[2], "B", 5e-9) for row in rows]
+    stored = b"".join(reader.trades(db, 2, 8, first=5))
+    assert np.frombuffer(stored, TRADE).tolist() == [
+        (2**39, 2**39 + 2, 10, 2**64 - 1, 5, 3, 8, 9, 1, 66, 128)
+    ]
+    assert reader.activity(db, 1, 0, 60 * 10**9, 60, None)["records"] == [10] * 60
+    db.close()
 
 
 def test_a_store_of_a_newer_program_is_refused(tmp_path: Path) -> None:
