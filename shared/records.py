@@ -202,14 +202,14 @@ def signed(layout: np.dtype[Any]) -> np.dtype[Any]:
 MBO_SIGNED, BBO_SIGNED = signed(MBO), signed(BBO)
 
 
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Contiguous rows of one layout behind each other, in a new array; at least one part.
+
+    As bytes: numpy copies structured rows one by one, which is 37 ns an MBO record instead of 1.4.
+    """
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)
+
+
 def empty(layout: np.dtype[Any]) -> Rows:
     """A zero-length row array of `layout`."""
     return np.empty(0, layout)
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Contiguous rows of one layout one after another, read-only.
-
-    By their bytes: np.concatenate promotes structured types in Python, at 20 µs a call.
-    """
-    return np.frombuffer(b"".join([rows.data for rows in parts]), parts[0].dtype)

@@ -21,7 +21,7 @@ from services.persist.tail import Tail
 from shared.blocks import BLOCK_ROWS, KIND_BBO, KIND_MBO, Encoder
 from shared.orderbook.engine import Batch
 from shared.orderbook.shard import ShardState
-from shared.records import BBO, MBO, Rows
+from shared.records import BBO, MBO, Rows, joined
 from shared.wire.codec import InEntry
 
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
@@ -156,7 +156,7 @@ class Recorder:
             self._ledger.control(db, ordinal, n, control)
         self._controls.clear()
         if self._trades:
-            self._ledger.trades(db, np.concatenate(self._trades))
+            self._ledger.trades(db, joined(self._trades))
             self._trades.clear()
         self._save_mbo(db)
         self._save_bbo(db)

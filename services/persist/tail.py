@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records import MBO, Rows
+from shared.records import MBO, Rows, joined
 
 Piece = tuple[int, int, Rows]  # first and last ordinal, rows
 MAX_JUMP = 16  # ordinals between two records of one block
@@ -72,7 +72,7 @@ def _blocks(unit: list[Piece], target: int) -> Iterator[tuple[NDArray[np.uint64]
 
 
 def _join(held: list[tuple[int, Rows]]) -> tuple[NDArray[np.uint64], Rows]:
-    rows = held[0][1] if len(held) == 1 else np.concatenate([part for _, part in held])
+    rows = held[0][1] if len(held) == 1 else joined([part for _, part in held])
     if rows.dtype != MBO:
         return np.empty(0, np.uint64), rows
     return np.concatenate(

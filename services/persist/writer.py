@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from services.persist.recorder import Cadence, Recorder, Run
 from services.persist.store import Store, store_error
 from shared import logs
@@ -23,6 +21,7 @@ from shared.clock import Clock
 from shared.errors import Gap
 from shared.history_types import stored_entry
 from shared.orderbook.engine import POLICIES
+from shared.records import joined
 from shared.wire.codec import InEntry, decode_in
 from shared.wire.keys import parse_id, stream_id
 
@@ -365,7 +364,7 @@ def coalesce(entries: list[InEntry]) -> Iterable[InEntry]:
 
 
 def _join(run: list[InEntry], size: int) -> InEntry:
-    rows = np.concatenate(
+    rows = joined(
         [entry.records for entry in run if entry.records is not None]
     )  # a copy: writable for the engine
     return run[0]._replace(n=size, records=rows)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.dbn import Message, Part
-from shared.records import Rows
+from shared.records import Rows, joined
 
 
 class Opener(Protocol):
@@ -89,7 +89,7 @@ def merge(files: list[Opener]) -> Iterator[Rows | Message]:
             yield batch[0][0]
         else:
             order = np.argsort(np.concatenate([keys for _, keys in batch]), kind="stable")
-            yield np.concatenate([records for records, _ in batch])[order]
+            yield joined([records for records, _ in batch])[order]
         yield from last.load()
         if not len(last.records):
             active.remove(last)
