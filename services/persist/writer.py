@@ -27,7 +27,7 @@ from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("persist")
 
-CHUNK_RECORDS = 32_768  # consecutive entries are applied as one up to here
+CHUNK_RECORDS = 12_288  # consecutive entries are applied as one up to here: a block, still in the cache
 PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
 MARKER = "persist_run"  # field of `:pos`: which run our offset speaks of
 

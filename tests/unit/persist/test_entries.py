@@ -47,7 +47,7 @@ def test_consecutive_records_are_joined_and_controls_keep_their_place() -> None:
     entries = [stored_entry(1000, 1 + at, made[at : at + 1000], None) for at in range(0, 40_000, 1000)]
     entries.insert(2, stored_entry(1, 0, None, {"type": "day"}))
     joined = list(coalesce(entries))
-    assert [entry.n for entry in joined] == [2000, 1, 32_000, 6000]
+    assert [entry.n for entry in joined] == [2000, 1, 12_000, 12_000, 12_000, 2000]
     rows = [entry.records for entry in joined if entry.records is not None]
     assert np.concatenate(rows).tobytes() == made.tobytes()
     assert all(part.flags.writeable for part in rows)
