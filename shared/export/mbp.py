@@ -9,14 +9,13 @@ records of which each ends its event, because MBP rows show the states inside an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.export import layouts, mbp_kernel
 from shared.orderbook.engine import Engine, Level, make_engine
-from shared.records import MBO_SIGNED, Rows
+from shared.records import MBO, MBO_SIGNED, Rows, joined
 from shared.units import (
     ACTION_CLEAR,
     ACTION_FILL,
@@ -27,26 +26,12 @@ from shared.units import (
     F_TOB,
     SIDE_ASK,
     SIDE_BID,
-    UNDEF_PX,
 )
 
 _LAYOUTS = {1: (layouts.MBP1, layouts.RTYPE_MBP1), 10: (layouts.MBP10, layouts.RTYPE_MBP10)}
-_COPIED = (
-    "publisher_id", "instrument_id", "ts_event", "price", "size", "action", "side", "flags", "ts_recv", "ts_in_delta",
-    "sequence",
-)  # fmt: skip
-_BOOK = np.dtype(
-    [
-        ("bid_px", "<i8"),
-        ("ask_px", "<i8"),
-        ("bid_sz", "<u4"),
-        ("ask_sz", "<u4"),
-        ("bid_ct", "<u4"),
-        ("ask_ct", "<u4"),
-    ]
-)
 _FIRST_LEVELS, _FIRST_ORDERS = 256, 4096
-_ROWS = 16_384  # rows made in one run of the kernel
+_ROWS = 8_192  # rows made in one run of the kernel
+_I64_MAX = 2**63 - 1
 
 
 class Mbp:
@@ -61,8 +46,7 @@ class Mbp:
         self._used = np.zeros(3, np.int64)  # bids, asks, orders
         self._table = _table(_FIRST_ORDERS)
         self._held = np.array([-1, 0], np.int64)
-        self._which, self._touched = np.empty((2, _ROWS), np.int64)
-        self._book = np.empty((_ROWS, depth, 6), np.int64)
+        self._out = np.empty((_ROWS, self._layout.itemsize // 8), np.int64)
         self._waiting: list[Rows] = []  # trades and fills at the end of what came: their bookings may follow
         self._by_levels = False  # TOB and MBP records: sums without orders, so the engine is asked after each
         self._last: tuple[list[Level], list[Level]] = ([], [])
@@ -107,7 +91,7 @@ class Mbp:
 
     def rows(self, records: Rows) -> Iterator[Rows]:
         """MBP rows of further records of this book, in order."""
-        records = np.concatenate([*self._waiting, records]) if self._waiting else records
+        records = joined([*self._waiting, records]) if self._waiting else records
         keep = len(records)
         while keep and records["action"][keep - 1] in (ACTION_TRADE, ACTION_FILL):
             keep -= 1
@@ -126,44 +110,36 @@ class Mbp:
         if not self._by_levels and (records["flags"] & (F_TOB | F_MBP)).any():
             self._by_levels = True
             self._ask((int(records["publisher_id"][0]), int(records["instrument_id"][0])))
-        single = records.copy()
+        records, words = _words(records)
+        single, _ = _words(records, copy=True)
         single["flags"] |= F_LAST
         if self._by_levels:
-            yield from self._one_by_one(records, single)
+            yield from self._one_by_one(records, words, single)
             return
         batch = self._engine.apply(single, self._ordinal, effects=True)
         self._ordinal += len(single)
         assert batch.effects is not None
         assert len(batch.effects) == len(records)
-        which, touched, book = self._which, self._touched, self._book
         done = 0
         while True:
             self._room()
             done, made = mbp_kernel.follow(
-                records.view(MBO_SIGNED), batch.effects, done, self._depth, self._levels, self._used, self._table,
-                self._held, which, touched, book, 10 if self._depth == 10 else 0, final,
+                records.view(MBO_SIGNED), words, batch.effects, done, self._depth, self._rtype, self._levels,
+                self._used, self._table, self._held, self._out, 10 if self._depth == 10 else 0, final,
             )  # fmt: skip
             if made:
-                yield self._made(records[which[:made]], touched[:made], book[:made])
+                yield self._made(made)
             if done == len(records):
                 return
 
-    def _made(self, records: Rows, touched: NDArray[Any], book: NDArray[np.int64]) -> Rows:
-        out = np.zeros(len(records), self._layout)
-        for name in _COPIED:
-            out[name] = records[name]
-        out["length"], out["rtype"], out["depth"] = self._layout.itemsize // 4, self._rtype, touched
-        levels = np.empty((len(records), self._depth), _BOOK)
-        for index, name in enumerate(_BOOK.names or ()):
-            levels[name] = book[:, :, index]
-        out.view(np.uint8).reshape(len(out), -1)[:, 48:] = levels.view(np.uint8).reshape(len(out), -1)
-        return out
+    def _made(self, count: int) -> Rows:
+        rows: Rows = self._out[:count].copy().reshape(-1).view(self._layout)
+        return rows
 
-    def _one_by_one(self, records: Rows, single: Rows) -> Iterator[Rows]:
+    def _one_by_one(self, records: Rows, words: NDArray[np.int64], single: Rows) -> Iterator[Rows]:
         """The same by asking the engine after each record: for books known only in sums."""
         key = (int(records["publisher_id"][0]), int(records["instrument_id"][0]))
-        chosen: list[int] = []
-        books: list[list[list[int]]] = []
+        levels, used, made = np.zeros((2, self._depth, 3), np.int64), np.zeros(2, np.int64), 0
         for index in range(len(records)):
             self._engine.apply(single[index : index + 1], self._ordinal)
             self._ordinal += 1
@@ -171,17 +147,26 @@ class Mbp:
             hidden = flags & F_SNAPSHOT and not flags & F_LAST and action != ACTION_CLEAR
             if hidden or not (self._ask(key) or action in (ACTION_TRADE, ACTION_CLEAR)):
                 continue
-            chosen.append(index)
-            bids, asks = (side + [Level(UNDEF_PX, 0, 0)] * (self._depth - len(side)) for side in self._last)
-            books.append(
-                [
-                    [b.price, a.price, b.size, a.size, b.count, a.count]
-                    for b, a in zip(bids, asks, strict=True)
-                ]
-            )
-        if chosen:
-            book = np.minimum(np.array(books, np.int64), [UNDEF_PX, UNDEF_PX, *[mbp_kernel.U32_MAX] * 4])
-            yield self._made(records[chosen], np.zeros(len(chosen), np.int64), book)
+            for side, best in enumerate(self._last):
+                used[side] = len(best)
+                if best:
+                    capped = [(px, min(size, _I64_MAX), count) for px, size, count in reversed(best)]
+                    levels[side, : len(best)] = capped
+            mbp_kernel.put(words[index], 0, self._depth, self._rtype, levels, used, self._out[made])
+            made += 1
+            if made == _ROWS:
+                yield self._made(made)
+                made = 0
+        if made:
+            yield self._made(made)
+
+
+def _words(records: Rows, *, copy: bool = False) -> tuple[Rows, NDArray[np.int64]]:
+    """Records and their words (n, 7) over the same bytes, aligned; a copy of them if asked for."""
+    words = np.ascontiguousarray(records).view(np.int64)
+    if copy or not words.flags.aligned:
+        words = words.copy()
+    return words.view(MBO), words.reshape(-1, 7)
 
 
 def _table(slots: int) -> NDArray[np.int64]:

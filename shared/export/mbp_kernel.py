@@ -23,7 +23,7 @@ from shared.records import (
 
 BID, ASK, TRADE, FILL = ord("B"), ord("A"), ord("T"), ord("F")
 F_LAST, F_SNAPSHOT = 128, 32
-U32_MAX = 2**32 - 1
+U32_MAX = np.int64(2**32 - 1)
 FREE = -(2**63)  # of a table's price column: an empty slot
 ROOM = 4  # free places a side and in the table must have before a record is taken
 
@@ -83,15 +83,47 @@ def change(levels: Any, used: Any, side: Any, price: Any, size: Any, count: Any)
 
 
 @njit(cache=True, boundscheck=False)
-def follow(records: Any, effects: Any, start: Any, depth: Any, levels: Any, used: Any, table: Any, held: Any,
-           which: Any, touched: Any, book: Any, reach: Any, final: Any) -> Any:  # fmt: skip
-    """Apply effects from `start`; write a row for each trade and each record that touches a level up to index `reach`.
+def put(words: Any, touched: Any, depth: Any, rtype: Any, levels: Any, used: Any, out: Any) -> None:
+    """An MBP row into `out` (6 words and 4 a level): the record of 7 `words`, its level, the best levels."""
+    out[0] = words[0] & ~np.int64(0xFFFF) | rtype << 8 | len(out) * 2
+    out[1] = words[1]
+    out[2] = words[3]
+    sized = words[4]  # size u32, flags, channel, action, side
+    action = sized >> 48 & 0xFF
+    side = sized >> 56 & 0xFF
+    flags = sized >> 32 & 0xFF
+    out[3] = sized & U32_MAX | action << 32 | side << 40 | flags << 48 | touched << 56
+    out[4] = words[5]
+    out[5] = words[6]
+    for k in range(depth):
+        to = 6 + 4 * k
+        bid = used[0] - 1 - k
+        ask = used[1] - 1 - k
+        out[to] = levels[0, bid, 0] if bid >= 0 else UNDEF
+        out[to + 1] = levels[1, ask, 0] if ask >= 0 else UNDEF
+        sizes = np.int64(0)
+        counts = np.int64(0)
+        if bid >= 0:
+            sizes = min(levels[0, bid, 1], U32_MAX)
+            counts = levels[0, bid, 2]
+        if ask >= 0:
+            sizes |= min(levels[1, ask, 1], U32_MAX) << 32
+            counts |= levels[1, ask, 2] << 32
+        out[to + 2] = sizes
+        out[to + 3] = counts
+
+
+@njit(cache=True, boundscheck=False)
+def follow(records: Any, words: Any, effects: Any, start: Any, depth: Any, rtype: Any, levels: Any, used: Any,
+           table: Any, held: Any, out: Any, reach: Any, final: Any) -> Any:  # fmt: skip
+    """Apply effects from `start` of records, given also as (n, 7) `words`; a row to `out` for each trade and each
+    record that touches a level up to index `reach`.
 
     Databento's mbp-10 has a row for a change of the eleventh level too, and counts the index of a bid level that goes
     after it is gone, that of an ask level before (all 3,928 rows of the arl truth file); so with reach 10. Depth 1 has
     reach 0: changes of the best levels.
 
-    Row k speaks of record which[k], touched[k] is its level, book[k] the levels after it. held: [record index of a
+    A row has the record, the level it touched and the levels after it, see `put`. held: [record index of a
     trade whose fills are not booked yet or −1, whether a fill was seen]; `final`: nothing comes after, a held trade
     is shown. Returns (records done, rows made); stops early when there may be no room for the next record.
     """
@@ -101,7 +133,7 @@ def follow(records: Any, effects: Any, start: Any, depth: Any, levels: Any, used
         if (
             (orders + ROOM) * 2 > len(table)
             or max(used[0], used[1]) + ROOM > levels.shape[1]
-            or made + ROOM > len(which)
+            or made + ROOM > len(out)
         ):
             used[2] = orders
             return i, made
@@ -114,9 +146,7 @@ def follow(records: Any, effects: Any, start: Any, depth: Any, levels: Any, used
         if held[0] >= 0 and not (
             action == FILL or (held[1] and effect in (EFFECT_REDUCED, EFFECT_REMOVED, EFFECT_MOVED))
         ):
-            which[made] = held[0]
-            touched[made] = 0
-            _copy(levels, used, depth, book, made)
+            put(words[held[0]], 0, depth, rtype, levels, used, out[made])
             made += 1
             held[0] = -1
         index: Any = np.int64(2**31)
@@ -170,9 +200,7 @@ def follow(records: Any, effects: Any, start: Any, depth: Any, levels: Any, used
         elif action == FILL:
             held[1] = 1
         elif held[0] >= 0:  # the first booked fill of the trade
-            which[made] = held[0]
-            touched[made] = min(index, 255)
-            _copy(levels, used, depth, book, made)
+            put(words[held[0]], min(index, 255), depth, rtype, levels, used, out[made])
             made += 1
             held[0] = -1
         elif (
@@ -180,31 +208,11 @@ def follow(records: Any, effects: Any, start: Any, depth: Any, levels: Any, used
             or (not flags & F_SNAPSHOT and index <= reach)
             or (flags & F_SNAPSHOT and flags & F_LAST)  # the whole snapshot is there now
         ):
-            which[made] = i
-            touched[made] = min(index, 255)
-            _copy(levels, used, depth, book, made)
+            put(words[i], min(index, 255), depth, rtype, levels, used, out[made])
             made += 1
     if final and held[0] >= 0:
-        which[made] = held[0]
-        touched[made] = 0
-        _copy(levels, used, depth, book, made)
+        put(words[held[0]], 0, depth, rtype, levels, used, out[made])
         made += 1
         held[0] = -1
     used[2] = orders
     return len(effects), made
-
-
-@njit(cache=True, boundscheck=False)
-def _copy(levels: Any, used: Any, depth: Any, book: Any, row: Any) -> None:
-    """The best levels into book[row]: bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct a level."""
-    for k in range(depth):
-        for side in range(2):
-            at = used[side] - 1 - k
-            if at >= 0:
-                book[row, k, side] = levels[side, at, 0]
-                book[row, k, 2 + side] = min(levels[side, at, 1], U32_MAX)
-                book[row, k, 4 + side] = levels[side, at, 2]
-            else:
-                book[row, k, side] = UNDEF
-                book[row, k, 2 + side] = 0
-                book[row, k, 4 + side] = 0

@@ -14,7 +14,7 @@ from shared.export.mbp import Mbp
 from shared.history import History
 from shared.history_types import Span, cut_by_time
 from shared.orderbook.engine import restore_engine
-from shared.records import MBO, Rows
+from shared.records import MBO, Rows, joined
 from shared.units import ACTION_TRADE
 
 
@@ -95,8 +95,8 @@ def _in_order(parts: list[list[Rows]], start: int | None, end: int | None) -> It
     if not made:
         return
     if len(parts) > 1:
-        joined = np.concatenate(made)
-        made = [joined[np.argsort(joined["ts_recv"], kind="stable")]]
+        rows = joined(made)
+        made = [rows[np.argsort(rows["ts_recv"], kind="stable")]]
     for rows in made:
         inside = rows[cut_by_time(rows, start, end)]
         if len(inside):
