@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from services.persist.local import LocalHistory
-from services.persist.recorder import Cadence, Recorder, Run
+from services.persist.recorder import Cadence, Recorder
+from services.persist.runs import Run
 from services.persist.store import Store, store_path
 from shared.blocks import Block, Encoder
 from shared.dbn import Reader

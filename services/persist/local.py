@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.persist import reader
+from services.persist import catalog, reader
 from services.persist.store import feeds_in, open_reader, store_error, store_path
 from shared.history import History, Json
 from shared.history_types import Control, HistoryError, StoredImage
@@ -75,21 +75,21 @@ class LocalHistory(History):
         return feeds_in(self._data)
 
     def _sessions(self, feed: str) -> list[Json]:
-        return list(self._ask(feed, reader.sessions))
+        return list(self._ask(feed, catalog.sessions))
 
     def _instruments(self, feed: str, run: int) -> list[Json]:
-        return list(self._ask(feed, reader.instruments, run))
+        return list(self._ask(feed, catalog.instruments, run))
 
     def _spans(self, feed: str, symbol: str, run: int) -> list[Json]:
-        return list(self._ask(feed, reader.spans, symbol, run))
+        return list(self._ask(feed, catalog.spans, symbol, run))
 
     def _days(self, feed: str, run: int | None) -> list[Json]:
-        return list(self._ask(feed, reader.days, run))
+        return list(self._ask(feed, catalog.days, run))
 
     def _activity(
         self, feed: str, run: int, start: int, end: int, buckets: int, instrument_id: int | None
     ) -> Json:
-        answer: Json = self._ask(feed, reader.activity, run, start, end, buckets, instrument_id)
+        answer: Json = self._ask(feed, catalog.activity, run, start, end, buckets, instrument_id)
         return answer
 
     def position(self, feed: str, run: int, at: int) -> list[int]:

@@ -17,6 +17,7 @@ import zstandard
 
 from services.persist import derive, reader
 from services.persist.ledger import Ledger
+from services.persist.runs import Run
 from services.persist.tail import Tail
 from shared.blocks import BLOCK_ROWS, KIND_BBO, KIND_MBO, Encoder
 from shared.orderbook.engine import Batch
@@ -27,18 +28,6 @@ from shared.wire.codec import InEntry
 EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
 IMAGE_FLOOR_RECORDS = 250_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A recorded session."""
-
-    run: int
-    session: int
-    shards: int
-    policy: str
-    identity: str
-    began: int  # ns, `ts` of its begin control
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Store:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
             self.db.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-            self.db.execute("PRAGMA cache_size=-65536")
+            self.db.execute("PRAGMA cache_size=-32768")
             self.db.execute("PRAGMA wal_autocheckpoint=1000")
             migrate(self.db)
         except sqlite3.Error as error:

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from services.persist.recorder import Cadence, Recorder, Run
+from services.persist.chunks import after, coalesce
+from services.persist.recorder import Cadence, Recorder
+from services.persist.runs import Run, begin_run, newest_run
 from services.persist.store import Store, store_error
 from shared import logs
 from shared.blocks import Encoder
@@ -20,14 +20,11 @@ from shared.broker import Broker, Entry
 from shared.clock import Clock
 from shared.errors import Gap
 from shared.history_types import stored_entry
-from shared.orderbook.engine import POLICIES
-from shared.records import joined
 from shared.wire.codec import InEntry, decode_in
 from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("persist")
 
-CHUNK_RECORDS = 12_288  # consecutive entries are applied as one up to here: a block, still in the cache
 PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
 MARKER = "persist_run"  # field of `:pos`: which run our offset speaks of
 
@@ -97,7 +94,7 @@ class FeedWriter:
         return True
 
     def _place(self, store: Store, shard: Shard, session: int) -> None:
-        run = _newest_run(store.db, shard.number)
+        run = newest_run(store.db, shard.number)
         if run is None or run.session > session or not self._is_same(run, shard.number, session):
             return  # from the beginning of the stream, as a new run
         shard.recorder = Recorder.load(store.db, run, shard.number, self._cadence, self._encoder)
@@ -113,9 +110,8 @@ class FeedWriter:
             ("XRANGE", keys.shard(self.feed, shard, "in"), stream_id(session, 1), stream_id(session, 1)),
         ])  # fmt: skip
         if head:
-            begin = decode_in(head[0][1][1]).control or {}
-            return (begin.get("identity"), begin.get("ts")) == (run.identity, run.began)
-        return marker is None or marker.decode() == _marker(run)
+            return run.began_with(decode_in(head[0][1][1]).control or {})
+        return marker is None or marker.decode() == run.marker
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +149,7 @@ class FeedWriter:
                 if entry.last <= shard.ordinal:
                     continue
             shard.gap_since = None
-            pending.append(_after(entry, shard.ordinal))
+            pending.append(after(entry, shard.ordinal))
             shard.ordinal = entry.last
         self._apply(shard, pending)
 
@@ -180,37 +176,13 @@ class FeedWriter:
         control = entry.control or {}
         if control.get("type") != "begin":
             control = self._broker.hash(self._broker.keys.feed(self.feed, "meta"))
-        run = self._run_of(session, control)
-        shard.recorder = Recorder.load(self.store.db, run, shard.number, self._cadence, self._encoder)
-        shard.session, shard.ordinal = session, shard.recorder.offset
-
-    def _run_of(self, session: int, begin: Mapping[str, Any]) -> Run:
-        """The run that another shard has begun for this session, or a new row."""
-        assert self.store is not None
-        db = self.store.db
-        identity, began = str(begin.get("identity", "")), int(begin.get("ts", 0))
-        policy = str(begin.get("policy", "uncross"))
-        if policy not in POLICIES:
-            policy = "uncross"
-        row = db.execute(
-            "SELECT run FROM run WHERE session=? AND identity=? AND (began=? OR ?=0) ORDER BY run DESC LIMIT 1",
-            (session, identity, began, began),
-        ).fetchone()
-        if row is not None:
-            return Run(row[0], session, len(self.shards), policy, identity, began)
-        newest = db.execute("SELECT coalesce(max(run), 0) FROM run").fetchone()[0]
-        number = session if session > newest else newest + 1
-        spec = begin.get("spec", {})
         try:
-            db.execute(
-                "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,0)",
-                (number, session, len(self.shards), str(begin.get("dataset", "")), policy, identity,
-                 spec if isinstance(spec, str) else json.dumps(spec), began),
-            )  # fmt: skip
+            run = begin_run(self.store.db, session, len(self.shards), control)
         except sqlite3.Error as error:
             raise store_error(self.path, error) from error
-        log.info("run begins", feed=self.feed, run=number, session=session)
-        return Run(number, session, len(self.shards), policy, identity, began)
+        log.info("run begins", feed=self.feed, run=run.run, session=session, shard=shard.number)
+        shard.recorder = Recorder.load(self.store.db, run, shard.number, self._cadence, self._encoder)
+        shard.session, shard.ordinal = session, shard.recorder.offset
 
     # -- gaps -------------------------------------------------------------------------------------------------------
 
@@ -237,7 +209,7 @@ class FeedWriter:
                     break
                 if entry.last <= shard.ordinal:
                     continue
-                pending.append(_after(entry, shard.ordinal))
+                pending.append(after(entry, shard.ordinal))
                 shard.ordinal = entry.last
                 shard.gap_since = None
             if not pending:
@@ -303,7 +275,7 @@ class FeedWriter:
             shard.stored = shard.recorder.offset
             key = self._broker.keys.shard(self.feed, shard.number, "pos")
             commands.append(
-                ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, _marker(run))
+                ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, run.marker)
             )
         if commands:
             self._broker.pipe(commands)
@@ -321,7 +293,7 @@ class FeedWriter:
         if meta is None or int(meta) < max(run.session for _, run in told):
             return True
         return any(
-            marker is None or marker.decode() != _marker(run)
+            marker is None or marker.decode() != run.marker
             for (_, run), marker in zip(told, markers, strict=True)
         )
 
@@ -336,47 +308,3 @@ class FeedWriter:
         return Gap(
             f"the broker lost what it knew of {self.feed}: reading it from its beginning", feed=self.feed
         )
-
-
-def _after(entry: InEntry, ordinal: int) -> InEntry:
-    """What of an entry lies after `ordinal`: re-sent batches come with other boundaries than the first time."""
-    if entry.first > ordinal or entry.records is None:
-        return entry
-    fresh = entry.records[ordinal + 1 - entry.first :]
-    return entry._replace(n=len(fresh), first=ordinal + 1, records=fresh)
-
-
-def coalesce(entries: list[InEntry]) -> Iterable[InEntry]:
-    """The same entries with consecutive record entries joined up to CHUNK_RECORDS: fewer, longer engine calls."""
-    run: list[InEntry] = []
-    size = 0
-    for entry in entries:
-        if run and (entry.records is None or size + entry.n > CHUNK_RECORDS):
-            yield _join(run, size)
-            run, size = [], 0
-        if entry.records is None:
-            yield entry
-        else:
-            run.append(entry)
-            size += entry.n
-    if run:
-        yield _join(run, size)
-
-
-def _join(run: list[InEntry], size: int) -> InEntry:
-    rows = joined(
-        [entry.records for entry in run if entry.records is not None]
-    )  # a copy: writable for the engine
-    return run[0]._replace(n=size, records=rows)
-
-
-def _marker(run: Run) -> str:
-    return f"{run.session}:{run.began}:{run.identity}"
-
-
-def _newest_run(db: sqlite3.Connection, shard: int) -> Run | None:
-    row = db.execute(
-        "SELECT r.run, session, shards, policy, identity, began FROM run r JOIN offset o ON o.run=r.run AND o.shard=?"
-        " ORDER BY r.run DESC LIMIT 1", (shard,),
-    ).fetchone()  # fmt: skip
-    return Run(*row) if row else None

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from services.persist.chunks import coalesce
 from services.persist.tail import Tail
-from services.persist.writer import coalesce
 from shared.blocks import Encoder
 from shared.history_types import HistoryError, merge_entries, stored_entry
 from shared.records import BBO

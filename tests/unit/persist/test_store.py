@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.persist import reader
+from services.persist import catalog, reader
 from services.persist import store as module
 from services.persist.store import Store, migrate, open_reader, steps, store_error, store_path
 from shared.errors import StoreError
@@ -76,7 +76,7 @@ def test_trades_of_an_older_file_get_their_keys_and_its_activity_stays_by_the_mi
     assert np.frombuffer(stored, TRADE).tolist() == [
         (2**39, 2**39 + 2, 10, 2**64 - 1, 5, 3, 8, 9, 1, 66, 128)
     ]
-    assert reader.activity(db, 1, 0, 60 * 10**9, 60, None)["records"] == [10] * 60
+    assert catalog.activity(db, 1, 0, 60 * 10**9, 60, None)["records"] == [10] * 60
     db.close()
 
 
