@@ -39,6 +39,7 @@ class Shard:
         self.ordinal = 0  # last read
         self.stored = 0  # last told to the broker
         self.gap_since: float | None = None  # monotonic
+        self.gap_upto = 0  # `:in` goes on there; what lies before is waited for
         self.reported: Run | None = None  # the run the broker was told an offset of
 
     @property
@@ -119,9 +120,13 @@ class FeedWriter:
         """Read and apply what is new, at most about PASS_RECORDS; how many ordinals there were."""
         keys = self._broker.keys
         count = self.read_count or max(2, PASS_RECORDS // 1000 // max(1, len(self.shards)))
-        streams = {keys.shard(self.feed, shard.number, "in"): shard for shard in self.shards}
-        found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
         before = self._absorbed
+        streams = {
+            keys.shard(self.feed, shard.number, "in"): shard
+            for shard in self.shards
+            if not shard.gap_upto or self._fill(shard, shard.gap_upto)
+        }  # a shard that waits for its feed-back does not read again and again what comes after it
+        found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
         for name, entries in found.items():
             self._take(streams[name], entries)
         return self._absorbed - before
@@ -198,6 +203,7 @@ class FeedWriter:
     def _fill(self, shard: Shard, upto: int) -> bool:
         """Ordinals before `upto` are missing from `:in`: take them from the journal's feed-back, or wait for it, or
         record a gap. True if reading can go on at `upto`."""
+        shard.gap_upto = upto
         back = self._broker.keys.shard(self.feed, shard.number, "back")
         while shard.ordinal + 1 < upto:
             found = self._broker.read({back: shard.after}, count=64).get(back, [])
@@ -215,10 +221,11 @@ class FeedWriter:
             if not pending:
                 break
             self._apply(shard, pending)
+        if shard.ordinal + 1 < upto and not self._give_up(shard):
+            return False
+        shard.gap_upto = 0
         if shard.ordinal + 1 >= upto:
             return True
-        if not self._give_up(shard):
-            return False
         missing = upto - 1 - shard.ordinal
         self.gaps += 1
         log.error("gap recorded", feed=self.feed, shard=shard.number, first=shard.ordinal + 1, last=upto - 1)

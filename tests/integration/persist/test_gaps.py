@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from services.ingest.router import split
 from services.persist.local import LocalHistory
 from shared.broker import Broker
 from shared.clock import ManualClock
 from shared.wire.codec import encode_control, encode_records
+from tests.integration.ingest.test_feedback import LiveFeed
+from tests.integration.ingest.test_publisher import MAPPING, SHARDS
 from tests.support.mbo import random_rows
 from tests.support.recording import Feed, assert_stored, drain, flatten, writer
 
@@ -44,6 +48,53 @@ def test_the_feed_back_fills_what_was_trimmed(
     recorder.close()
     assert_stored(LocalHistory(tmp_path), feed)
     assert recorder.gaps == 0
+
+
+def test_a_shard_that_waits_reads_only_its_feed_back(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(broker)
+    feed.records(random_rows(500))
+    recorder = writer(broker_url, prefix, tmp_path)
+    recorder.open()
+    drain(recorder)
+    feed.records(random_rows(600))
+    feed.records(random_rows(600))
+    broker.call("XTRIM", feed.stream(0), "MINID", f"1-{feed.last[0]}")
+    read: list[str] = []
+    inner = recorder._broker.read
+    monkeypatch.setattr(recorder._broker, "read", lambda after, **k: read.extend(after) or inner(after, **k))
+    assert [recorder.poll() for _ in range(4)] == [0] * 4
+    names = [name.rsplit(":", 1)[1] for name in read]
+    assert (names.count("in"), names.count("back")) == (1, 4)
+    recorder.close()
+
+
+def test_a_live_feed_that_went_past_persist_is_recorded_whole(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    sent = random_rows(900, instruments=20)
+    live = LiveFeed(broker_url, prefix, [sent[:50], MAPPING, sent[50:400], sent[400:]])
+    live.writer.run(9)
+    recorder = writer(broker_url, prefix, tmp_path, name="test")
+    recorder.open()
+    drain(recorder)
+    live.writer.run(20)
+    for _ in range(200):
+        live.trim()
+        live.feed_back()
+        recorder.poll()
+        recorder.commit()
+        if live.source.position < live.source.total:
+            live.writer.run(5)
+    recorder.close()
+    history = LocalHistory(tmp_path)
+    for shard, records in enumerate(split(sent, SHARDS)):
+        found, controls = flatten(list(history.entries("test", 1, shard)))
+        assert found.tobytes() == records.tobytes()
+        assert "gap" not in [body["type"] for body in controls.values()]
+    assert any(broker.call("EXISTS", live.key(shard, "back")) for shard in range(SHARDS))
+    live.broker.close()
 
 
 def test_a_gap_that_nothing_fills_is_recorded_and_makes_the_books_stale(
