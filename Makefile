@@ -60,8 +60,12 @@ test-page: browser ## the page: unit tests in node, end to end in Chromium
 	node --test tests/unit/page
 	$(PY) -m pytest -q -m browser tests/e2e/page tests/integration/gateway
 
-screenshots: browser ## take the README's pictures anew (BASE_URL for a running pipeline)
-	cd tests/e2e/page && npm run --silent screenshots
+.PHONY: page-soak
+page-soak: browser ## two hours of market through the page's model, then the page itself for MINUTES (default 30)
+	cd tests/e2e/page && node --expose-gc hour.mjs && node soak.mjs --minutes $(or $(MINUTES),30)
+
+screenshots: install browser ## take the README's pictures anew, of a real pipeline with a simulated market
+	$(PY) -m tests.e2e.page.pictures
 
 containers: install ## build the images, run compose and Kubernetes files on podman (CONTAINERS=--stand-ins: no registry)
 	$(PY) -m tests.deploy.containers $(CONTAINERS)

@@ -84,7 +84,7 @@ class Player:
                 shards,
                 start=job["start"],
                 end=job["end"],
-                quantum_ns=ALONE_NS if alone and not job["speed"] else QUANTUM_NS,
+                quantum_ns=_quantum(job, alone),
             )
             for shard, state in played.states.items():
                 key = ShardKey(info.feed, shard)
@@ -133,9 +133,7 @@ class Player:
             self.state.mbo(
                 [Applied(batch.effect_records[batch.effects["row"]], batch.effects)], topics, dirty
             )
-        return b"".join(
-            [self._emit(topic, ts) for topic in self.order if topic in dirty or topic in self._waiting]
-        )
+        return b"".join([self._emit(topic, ts) for topic in self.order if topic in dirty])
 
     def _emit(self, topic: Topic, ts: int) -> bytes:
         interval = topic.key.interval_ms * 1_000_000
@@ -143,8 +141,15 @@ class Player:
             self._waiting.add(topic)
             return b""
         self._waiting.discard(topic)
-        self._due[topic] = ts + interval
+        if interval:
+            self._due[topic] = (ts // interval + 1) * interval
         return topic.emit(ts)
+
+    def overdue(self, ts: int | None) -> bytes:
+        """What waits and whose interval ended before `ts` (None: all), as it stood: no delta spans two intervals."""
+        late = [t for t in self.order if t in self._waiting and (ts is None or ts >= self._due[t])]
+        self._waiting.difference_update(late)
+        return b"".join([topic.emit(self._due[topic] - 1) for topic in late])
 
     def pieces(self, key: ShardKey, entry: InEntry) -> Iterator[InEntry]:
         """The entry cut behind every event end of a wanted instrument, so that one event is one delta."""
@@ -163,6 +168,14 @@ class Player:
                     n=stop - start, first=entry.first + start, records=entry.records[start:stop]
                 )
                 start = stop
+
+
+def _quantum(job: dict[str, Any], alone: bool) -> int:
+    """Market time of one piece, ns: what is conflated is not read more finely than it is shown."""
+    interval_ms: int = job["interval_ms"]
+    if interval_ms:
+        return min(max(QUANTUM_NS, interval_ms * 1_000_000), ALONE_NS)
+    return ALONE_NS if alone and not job["speed"] else QUANTUM_NS
 
 
 def _keyed(steps: Any, feed: str) -> Iterator[Step]:
@@ -192,6 +205,9 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
                 held, size = [], 0
             yield from _wait(due, heartbeat_s)
         last_ts = max(last_ts, ts)
+        if waited := player.overdue(ts):
+            held.append(waited)
+            size += len(waited)
         for piece in player.pieces(key, entry):
             at = last_ts
             if piece.records is not None and (recv := int(piece.records["ts_recv"][-1])) != UNDEF_TS:
@@ -203,7 +219,7 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
         if size >= WRITE_BYTES:
             yield b"".join(held)
             held, size = [], 0
-    yield b"".join((*held, blocks.bye(REPLAYED)))
+    yield b"".join((*held, player.overdue(None), blocks.bye(REPLAYED)))
 
 
 def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:

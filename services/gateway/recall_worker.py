@@ -6,6 +6,7 @@ thread a connection: one line of JSON in; one line (status, media type, headers)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socketserver
@@ -53,6 +54,10 @@ class Handler(socketserver.StreamRequestHandler):
             pass  # the client left
         except ValueError as error:
             log.error("job not readable", error=str(error))
+
+    def finish(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it left before the last bytes
+            super().finish()
 
     def _answer(self, job: dict[str, Any]) -> None:
         try:

@@ -93,3 +93,35 @@ export async function busiest(stage) {
 export async function symbolOf(stage, wanted = "CLX5") {
   return REAL ? (await busiest(stage))[0] : wanted;
 }
+
+/** In the page: keeps every state of a live book by its q, asks /v1/book, resolves with both at the position both know. */
+export function compareAtCommonPosition(symbol) {
+  const { live } = window.mbostream;
+  const view = [...live.groups.values()].flatMap((g) => [...g.views.views.values()]).find((v) => v.channel === "book" && v.instrument.symbol === symbol);
+  const states = [];
+  const record = () => {
+    states.push([view.q, JSON.stringify(view.instrument.book.rows())]);
+    if (states.length > 3000) states.shift();
+  };
+  const { onDelta } = view.instrument;
+  view.instrument.onDelta = (e) => {
+    onDelta.call(view.instrument, e);
+    record();
+  };
+  record();
+  return new Promise((resolve, reject) => {
+    const until = performance.now() + 15_000;
+    const ask = async () => {
+      const rest = await (await fetch(`v1/book/${symbol}?depth=400`)).json();
+      const wait = () => {
+        const at = states.findLastIndex(([q]) => q <= rest.q);
+        if (at >= 0 && at < states.length - 1) resolve({ q: states[at][0], restQ: rest.q, page: states[at][1], rest: JSON.stringify({ bids: rest.bids, asks: rest.asks }) });
+        else if (performance.now() > until) reject(new Error(`no common position: book at ${rest.q}, page ${states[0][0]} … ${states.at(-1)[0]}`));
+        else if (at < 0) ask();
+        else setTimeout(wait, 30);
+      };
+      wait();
+    };
+    ask().catch(reject);
+  });
+}

@@ -1,17 +1,17 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { REAL, ask, busiest, eventually, fake, hasBook, launch, open } from "./harness.mjs";
+import { ask, busiest, eventually, hasBook, launch, open } from "./harness.mjs";
 
 /**
- * The pictures of the README: `make screenshots`, or `node screenshots.mjs [name …]`. With BASE_URL they show that gateway
- * (`mbo demo` left running some minutes looks best), else the fake one.
+ * The pictures of the README, of the pipeline at BASE_URL on this machine: `make screenshots` starts one and calls
+ * `node screenshots.mjs [name …]`. The last one kills a book worker.
  */
 const OUT = process.env.OUT ?? join(dirname(fileURLToPath(import.meta.url)), "../../../.github/images");
-const CHART_MS = 45_000;
+const CHART_MS = 110_000;
 
 const stage = await launch();
-const symbols = REAL ? (await busiest(stage)).slice(0, 4) : ["CLX5", "ESZ5", "AAPL", "ZNZ5"];
+const symbols = (await busiest(stage)).slice(0, 4);
 const list = symbols.join(",");
 const watch = (page) => page.evaluate((specs) => window.mbostream.state.set({ side: true, watch: specs }), symbols);
 
@@ -19,14 +19,12 @@ const watch = (page) => page.evaluate((specs) => window.mbostream.state.set({ si
 const filled = (page) => eventually(page, (ms) => window.mbostream.state.get("tabs").every((t) => {
   const { columns } = window.mbostream.source.instrument(t);
   return columns.now && columns.rings[0].first !== null && columns.now - columns.rings[0].first > ms;
-}), CHART_MS, 70_000).catch(() => null);
+}), CHART_MS, 130_000).catch(() => null);
 
 async function replayHash() {
-  const { days } = await ask(stage, `days?symbol=${symbols[0]}`);
   const { instruments } = await ask(stage, `instruments?search=${symbols[0]}`);
   const row = instruments.find((i) => i.symbol === symbols[0]);
-  const first = BigInt(REAL && row.first ? row.first : days[0].first);
-  const last = BigInt(REAL && row.last ? row.last : days[0].last);
+  const [first, last] = [BigInt(row.first), BigInt(row.last)];
   return `#symbols=${symbols.slice(0, 2).join(",")}&mode=replay&t=${first + ((last - first) * 6n) / 10n}`;
 }
 const rebuilt = (page) => eventually(page, () => !window.mbostream.player.loading && window.mbostream.instrument.book.bid !== null, null, 120_000);
@@ -54,7 +52,7 @@ const scenes = {
     return page;
   },
   async wide() {
-    const page = await open(stage, `#symbols=${list}&layout=charts`, { theme: "dark", width: 2200, height: 930 });
+    const page = await open(stage, `#symbols=${list}`, { theme: "dark", width: 2560, height: 1080 });
     await hasBook(page);
     await watch(page);
     await filled(page);
@@ -87,10 +85,8 @@ const scenes = {
     await page.waitForSelector(".processes li");
     await page.evaluate(() => window.mbostream.state.set({ side: false }));
     await eventually(page, () => [...window.mbostream.stage.panels[0].model.lanes.values()].some((l) => l.history.length > 25), null, 60_000);
-    if (!REAL) {
-      await fake(stage, "kill", { worker: "book-4712" });
-      await eventually(page, () => document.querySelector(".pipeline-panel table.sr").textContent.includes("nobody"));
-    }
+    process.kill((await ask(stage, "pipeline")).processes.find((p) => p.role === "book" && p.alive).pid, "SIGKILL");
+    await eventually(page, () => document.querySelector(".pipeline-panel table.sr").textContent.includes("nobody") || document.querySelector(".happened .good"));
     return page;
   },
 };

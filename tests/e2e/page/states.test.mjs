@@ -21,9 +21,13 @@ const still = (page) => page.evaluate(() => window.notReloaded === true);
 
 test("a dropped connection is resumed with the last id, without a reload, trades not doubled", only, async () => {
   const page = await live({ allow: NETWORK });
-  const before = await page.evaluate(() => window.mbostream.instrument.trades.volume);
+  const before = await page.evaluate(() => {
+    window.phases = [];
+    window.mbostream.on("connection", (c) => window.phases.push(c.phase));
+    return window.mbostream.instrument.trades.volume;
+  });
   await fake(stage, "drop");
-  await badge(page, "RECONNECTING").catch(() => null); // it may be back before we look
+  await eventually(page, () => window.phases.join().startsWith("waiting,connecting,open"));
   await badge(page, "LIVE");
   const seen = await eventually(page, (v) => window.mbostream.instrument.trades.volume > v && window.mbostream.instrument.trades.tape.map((t) => `${t.ts}/${t.price}/${t.size}/${t.side}`), before);
   assert.ok(seen.length > 0);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,18 @@ def test_a_replay_from_an_instant_begins_with_the_rebuilt_book(world: World) -> 
     records = [row[9] for e in events if e.name == "mbo" for row in e.data["rows"]]
     assert records
     assert set(records) <= set(world.mine()["sequence"].tolist())
+
+
+def test_a_conflated_replay_gives_the_book_at_the_end_of_each_interval_and_of_all(world: World) -> None:
+    interval = 3 * STEP_NS
+    events = world.replay(f"channels=book&depth=all&speed=max&interval={interval // 1_000_000}")
+    deltas = [index for index, event in enumerate(events) if event.name == "delta"]
+    times = [int(events[index].data["ts_recv"]) // interval for index in deltas]
+    assert len(times) > COUNT // 10
+    assert all(a < b for a, b in itertools.pairwise(times))  # one an interval: none spans two
+    for index, k in [*list(zip(deltas, times, strict=True))[::60], (deltas[-1], times[-1])]:
+        (view,) = fold(events[: index + 1]).values()
+        assert {side: view[side] for side in ("bids", "asks")} == world.sides_at((k + 1) * interval - 1)
 
 
 def test_a_replay_is_paced_by_market_time_and_ends_when_its_client_leaves(world: World) -> None:

@@ -6,7 +6,11 @@ import { rowStep, timeTicks } from "../../../services/gateway/static/js/axes.js"
 import { Latency } from "../../../services/gateway/static/js/latency.js";
 import { autoGroup } from "../../../services/gateway/static/js/ladder_rows.js";
 import { decode, encode } from "../../../services/gateway/static/js/link.js";
+import { Instrument } from "../../../services/gateway/static/js/instrument.js";
+import { prepend } from "../../../services/gateway/static/js/prefill.js";
 import { State, defaults } from "../../../services/gateway/static/js/state.js";
+import { bubbles } from "../../../services/gateway/static/js/bubbles.js";
+import { PipelineEvents } from "../../../services/gateway/static/js/pipeline_events.js";
 import { Trades } from "../../../services/gateway/static/js/trades.js";
 
 const book = (bid, ask) => {
@@ -137,4 +141,65 @@ test("axis labels are few and round", () => {
   assert.ok(ticks.every(([t]) => t % 15_000 === 0));
   assert.equal(rowStep(400, 20), 20);
   assert.equal(rowStep(7, 20), 1);
+});
+
+test("trades of one aggressor in a bucket are one bubble, whatever part of time is shown", () => {
+  const trades = new Trades();
+  for (const [ms, row, size, side] of [[100, 10, 1, "B"], [140, 12, 3, "B"], [150, 9, 2, "A"], [260, 9, 5, "A"], [270, 20, 4, "N"]])
+    trades.keep({ ms, row, size, side });
+  const all = bubbles(trades, 0, 1000, 100);
+  assert.deepEqual(all.map((b) => [b.side, b.size, b.row]), [[1, 4, 11.5], [-1, 2, 9], [-1, 5, 9], [0, 4, 20]]);
+  assert.equal(all[0].t, 130);
+  assert.equal(all.reduce((sum, b) => sum + b.size, 0), 15);
+  assert.deepEqual(bubbles(trades, 145, 1000, 100), all); // panned into the bucket: it is still whole
+  assert.deepEqual(bubbles(trades, 0, 200, 100), all.slice(0, 2));
+});
+
+test("the pipeline's events name who lost which shard and who took it, and nothing at first sight", () => {
+  const events = new PipelineEvents();
+  const state = (a, b, alive = true) => [[{ feed: "f", shards: [{ shard: 0, owner: a, epoch: 1 }, { shard: 1, owner: b, epoch: 1 }] }], [{ id: "x", name: "one", alive }, { id: "y", name: "two", alive: true }]];
+  events.take(...state("one", "one"), 0);
+  assert.deepEqual(events.rows, []);
+  events.take(...state(null, null, false), 1000);
+  events.take(...state("two", "two", false), 3000);
+  const said = () => events.rows.map((r) => [r.kind, r.text]);
+  assert.deepEqual(said(), [["good", "f #0 #1 taken by two after 2 s"], ["bad", "f #0 #1 lost by one"], ["bad", "one is gone"]]);
+  events.take(...state("two", "two", false), 4000);
+  assert.equal(said().length, 3);
+  events.take(...state("one", "two"), 5000);
+  assert.deepEqual(said().slice(0, 2), [["good", "f #0 moved from two to one"], ["info", "one is back"]]);
+  for (let k = 0; k < 200; k++) events.take(...state(k % 2 ? "one" : "two", "two"), 6000 + k);
+  assert.equal(events.rows.length, 60);
+});
+
+test("a past goes before what an instrument has, as often as one likes, and stays as it is", () => {
+  const [i, past] = [new Instrument("X"), new Instrument("X")];
+  past.grid = i.grid;
+  i.onHello({ dataset: "D", symbol: "X", session: 1, channel: "book" });
+  past.session = 1;
+  const at = (ms) => ({ ts_recv: String(ms * 1e6) });
+  const sides = (bid, ask) => ({ bids: [[bid, 1, 1]], asks: [[ask, 1, 1]], crossed: false, stale: false, auction: null });
+  const trade = (n, ms, price, side) => ({ ...at(ms), session: 1, end: n, ordinal: n, price, size: n, side, publisher_id: 1 });
+  past.onSnapshot({ ...at(1000), ...sides("10", "11") });
+  past.onTrade(trade(1, 1100, "10", "A"));
+  past.onDelta({ ...at(2000), ...sides("10", "11") });
+  i.onSnapshot({ ...at(3000), ...sides("10", "11") });
+  i.onTrade(trade(2, 3100, "11", "B"));
+  i.onDelta({ ...at(4000), ...sides("10", "12") });
+  const [own, before] = [{ columns: i.columns, trades: i.trades }, past.columns.rings[0].length];
+  for (let k = 0; k < 2; k++) {
+    if (k) Object.assign(i, own, { profile: new Map([[i.grid.row(11_000_000_000n), { buy: 2, sell: 0, none: 0 }]]) });
+    prepend(i, past);
+    const ring = i.columns.rings[0];
+    assert.equal(ring.length, before + own.columns.rings[0].length);
+    assert.equal(ring.first, 1000);
+    assert.deepEqual(i.trades.tape.map((t) => t.size), [1, 2]);
+    assert.deepEqual([i.trades.volume, i.trades.buys, i.trades.sells, i.trades.length, i.trades.last.price], [3, 2, 1, 2, "11"]);
+    assert.deepEqual([...i.profile.values()].map((v) => v.buy + v.sell), [2, 1]);
+    assert.equal(past.columns.rings[0].length, before);
+  }
+  assert.equal(i.trades.isNew(trade(2, 3100, "11", "B")), false);
+  past.session = 2;
+  prepend(i, past);
+  assert.equal(i.trades.volume, 3);
 });

@@ -120,3 +120,24 @@ test("hello with resumed keeps a view and moves its q; without, the view waits f
   v.apply("delta", { view: "b", p: 9, q: 10 });
   assert.deepEqual(log, []);
 });
+
+test("after a resume an mbo batch may begin with what we have: only the rest is applied", () => {
+  const applied = [];
+  const instrument = { onHello() {}, onOrders() {}, onMbo: (e) => applied.push(e.rows.map((r) => r[0])) };
+  const lost = [];
+  const v = new Views({ find: () => instrument, lost: (view) => lost.push(view) });
+  const row = (ordinal, last = true) => [ordinal, "A", "B", "1", 1, "7", last ? 128 : 0];
+  const hello = (resumed, q) => v.apply("hello", { views: [{ view: "m", channel: "mbo", resumed, q }] });
+  hello(false, 0);
+  v.apply("mbo", { view: "m", p: 10, q: 12, rows: [row(11)] }); // before any snapshot
+  assert.equal(lost.length, 1);
+  v.apply("snapshot", { view: "m", q: 10 });
+  v.apply("mbo", { view: "m", p: 10, q: 13, rows: [row(11), row(13)] });
+  hello(true, 10); // the write's id had not come yet
+  v.apply("mbo", { view: "m", p: 10, q: 13, rows: [row(11), row(13)] });
+  v.apply("mbo", { view: "m", p: 10, q: 17, rows: [row(11), row(13), row(15, false), row(16)] });
+  v.apply("mbo", { view: "m", p: 17, q: 18, rows: [row(18)] });
+  assert.deepEqual(applied, [[11, 13], [15, 16], [18]]);
+  v.apply("mbo", { view: "m", p: 19, q: 20, rows: [row(20)] });
+  assert.equal(lost.length, 2);
+});

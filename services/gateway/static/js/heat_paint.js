@@ -1,4 +1,5 @@
 import { rowStep, timeTicks } from "./axes.js";
+import { bubbles } from "./bubbles.js";
 import { LEVELS } from "./columns.js";
 import { clock, compact } from "./format.js";
 import { formatPrice } from "./price.js";
@@ -6,6 +7,8 @@ import { colors } from "./theme.js";
 
 /** How the heatmap looks: cells, best prices, bubbles, axes, crosshair. What it shows and obeys is heatmap.js, which extends this. */
 export const AXIS_Y = 20;
+const BUBBLE_PX = 9; // trades closer than this are one bubble
+const BUBBLE_MAX_PX = 14;
 
 export class HeatPaint {
   y(row) {
@@ -20,7 +23,7 @@ export class HeatPaint {
     const { width: w, height: h } = this.canvas;
     const places = i.grid.places;
     this.axisWidth = Math.max(52, (i.grid.ready ? Math.max(i.grid.text(this.view.center ?? 0).length, 5) : 6) * 6.7 + 14);
-    this.profileWidth = this.small || w < 520 ? 0 : 64;
+    this.profileWidth = this.small || w < 440 ? 0 : 64;
     this.margin = this.axisWidth + this.profileWidth;
     c.fillStyle = colors.panel;
     c.fillRect(0, 0, w, h);
@@ -112,40 +115,20 @@ export class HeatPaint {
 
   drawBubbles(c, i, W) {
     const { view } = this;
-    const { trades } = i;
-    const clusters = [];
-    const open = new Map();
-    const merge = 5 * (view.span / W);
+    const found = bubbles(i.trades, view.left, view.right, BUBBLE_PX * (view.span / W));
     let largest = 1;
-    for (let k = trades.find(view.left); k < trades.length && clusters.length < 2500; k++) {
-      const slot = trades.slot(k);
-      const t = trades.t[slot];
-      if (t > view.right) break;
-      const key = trades.row[slot] * 4 + trades.side[slot];
-      const near = open.get(key);
-      if (near && t - near.t < merge) near.size += trades.size[slot];
-      else {
-        const cluster = { t, row: trades.row[slot], side: trades.side[slot], size: trades.size[slot] };
-        open.set(key, cluster);
-        clusters.push(cluster);
-      }
-      const now = open.get(key).size;
-      if (now > largest) largest = now;
-    }
+    for (const { size } of found) if (size > largest) largest = size;
     this.bubbleMax = this.bubbleMax ? this.bubbleMax + (largest - this.bubbleMax) * 0.08 : largest;
     c.lineWidth = 1;
     c.strokeStyle = colors.panel;
-    for (const cluster of clusters) {
-      const radius = Math.max(1.6, Math.min(12, 12 * Math.sqrt(cluster.size / this.bubbleMax)));
+    for (const { t, row, side, size } of found) {
+      const radius = Math.max(1.4, Math.min(BUBBLE_MAX_PX, BUBBLE_MAX_PX * Math.sqrt(size / this.bubbleMax)));
       c.beginPath();
-      c.arc(this.x(cluster.t), this.y(cluster.row), radius, 0, 6.2832);
-      c.globalAlpha = 0.86;
-      c.fillStyle = cluster.side > 0 ? colors.bid : cluster.side < 0 ? colors.ask : colors.muted;
+      c.arc(this.x(t), this.y(row), radius, 0, 6.2832);
+      c.globalAlpha = 0.8;
+      c.fillStyle = side > 0 ? colors.bid : side < 0 ? colors.ask : colors.muted;
       c.fill();
-      if (radius > 3) {
-        c.globalAlpha = 0.6;
-        c.stroke();
-      }
+      if (radius > 3) c.stroke();
     }
     c.globalAlpha = 1;
   }

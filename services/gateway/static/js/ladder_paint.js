@@ -136,7 +136,7 @@ export class LadderPaint {
     const change = bid ? at.bidChange : at.askChange;
     const age = wall - changedAt;
     if (age < FLASH_MS && !reducedMotion.matches) {
-      c.globalAlpha = (1 - age / FLASH_MS) * (change > 0 ? 0.24 : 0.12);
+      c.globalAlpha = (1 - age / FLASH_MS) * (change > 0 ? 0.24 : 0.07);
       c.fillStyle = change > 0 ? (bid ? colors.bid : colors.ask) : colors.text;
       c.fillRect(dir < 0 ? edge - wing : edge, y, wing, ROW - 0.5);
       c.globalAlpha = 1;

@@ -2,7 +2,7 @@ import { apiUrl } from "./api.js";
 import { Instrument } from "./instrument.js";
 import { Stream } from "./stream.js";
 import { notice } from "./notice.js";
-import { prefill } from "./prefill.js";
+import { prepend, recent } from "./prefill.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
 
@@ -110,10 +110,11 @@ export class LiveSource {
   }
 
   /** Once per instrument: its recent past, after the first snapshot told where the market is. */
-  fill(i) {
+  async fill(i) {
     i.filled = true;
     const tab = this.app.state.get("tabs").find((t) => this.instruments.get(tabKey(t)) === i);
-    if (tab) prefill(i, tab, tab.publisher);
+    const past = tab && (await recent(i, tab, BigInt(Math.round(i.ms * 1000)) * 1000n));
+    if (past) prepend(i, past);
   }
 
   lost(publisher, view) {

@@ -3,7 +3,7 @@ import { colors } from "./theme.js";
 
 /** Draws the pipeline: a box a feed, in it a lane a shard: ingest → queue → owner → out → gateway, and persist's lag. */
 const TOP = 34;
-const LANES = [30, 56];
+const LANES = [30, 64];
 const GAP = 26;
 const HEAD = 34;
 
@@ -60,7 +60,13 @@ function head(c, x) {
   c.textAlign = "left";
   c.fillText("ingest", x.from, y);
   c.textAlign = "right";
-  c.fillText("waiting", x.queueEnd, y);
+  const right = x.queueEnd - c.measureText("waiting for book, for persist").width;
+  c.fillText("waiting for book, for persist", x.queueEnd, y);
+  c.fillStyle = colors.good;
+  c.fillRect(right - 14, y - 5, 9, 5);
+  c.fillStyle = colors.faint;
+  c.fillRect(right - 14, y + 2, 9, 3);
+  c.fillStyle = colors.muted;
   c.textAlign = "center";
   c.fillText("book worker", x.ownerX + x.owner / 2, y);
   c.textAlign = "right";
@@ -179,7 +185,7 @@ function spark(c, left, y, width, history, color) {
   const most = Math.max(1, ...history);
   c.beginPath();
   for (const [k, v] of history.entries()) {
-    const px = left + width - (history.length - 1 - k) * (width / 59);
+    const px = left + width - (history.length - 1 - k) * (width / 119);
     const py = y + 9 - (v / most) * 18;
     if (k) c.lineTo(px, py);
     else c.moveTo(px, py);

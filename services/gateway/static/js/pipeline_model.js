@@ -1,5 +1,7 @@
+import { PipelineEvents } from "./pipeline_events.js";
+
 /** What the pipeline view shows: answers of /v1/pipeline, and from two of them rates; positions of what flows. */
-const HISTORY = 60;
+const HISTORY = 120; // a minute
 const HUES = [205, 42, 285, 165, 330, 95, 245, 15];
 
 const sum = (rows, of) => rows.reduce((total, row) => total + of(row), 0);
@@ -11,6 +13,7 @@ export class PipelineModel {
     this.before = new Map();
     this.hues = new Map();
     this.lanes = new Map();
+    this.events = new PipelineEvents();
     this.stale = false;
   }
 
@@ -34,13 +37,15 @@ export class PipelineModel {
       return { ...feed, shards, rate: shards.reduce((sum, s) => sum + s.rate, 0) };
     });
     const all = this.feeds.flatMap((f) => f.shards);
-    const rates = { ingest: sum(all, (s) => s.rate), gateway: sum(all, (s) => s.done), persist: null };
+    const rates = { ingest: sum(all, (s) => s.rate), gateway: sum(all, (s) => s.done), persist: sum(all, (s) => s.kept) };
+    this.events.take(this.feeds, answer.processes.map((p) => ({ id: p.id, name: ownerOf(p), alive: p.alive })), now);
     const roles = ["ingest", "book", "persist", "gateway"];
     this.processes = answer.processes.map((p) => {
       const owner = ownerOf(p);
       const mine = all.filter((s) => s.owner === owner);
       const rate = p.role === "book" ? sum(mine, (s) => s.done) : p.detail?.records_per_s ?? rates[p.role] ?? null;
-      return { ...p, owner, shards: mine.length, rate, clients: typeof p.detail?.clients === "number" ? p.detail.clients : null };
+      const behind = p.role === "persist" ? sum(all, (s) => s.lag.persist ?? 0) : null;
+      return { ...p, owner, behind, shards: mine.length, rate, clients: typeof p.detail?.clients === "number" ? p.detail.clients : null };
     }).sort((a, b) => roles.indexOf(a.role) - roles.indexOf(b.role) || a.id.localeCompare(b.id));
   }
 
@@ -49,6 +54,7 @@ export class PipelineModel {
     const lane = this.lanes.get(key) ?? { history: [], phase: 0, out: 0, rate: 0, owner: s.owner, changed: -Infinity };
     const old = this.before.get(key);
     const rate = old && seconds ? Math.max(0, ((s.in ?? 0) - (old.in ?? 0)) / seconds) : 0;
+    const kept = old && seconds ? Math.max(0, ((s.readers.persist?.at ?? 0) - (old.readers.persist?.at ?? 0)) / seconds) : 0;
     const done = old && seconds ? Math.max(0, ((s.out ?? 0) - (old.out ?? 0)) / seconds) : 0;
     if (old) lane.history.push(rate);
     if (lane.history.length > HISTORY) lane.history.shift();
@@ -57,7 +63,7 @@ export class PipelineModel {
     this.lanes.set(key, lane);
     this.before.set(key, s);
     const lag = Object.fromEntries(Object.entries(s.readers).map(([name, r]) => [name, r.lag]));
-    return { ...s, key, rate, done, lag, lane };
+    return { ...s, key, rate, done, kept, lag, lane };
   }
 
   /** Moves the dots; speed grows with the logarithm of the rate, so that quiet and busy lanes are both readable. */

@@ -1,7 +1,9 @@
 import { apiUrl } from "./api.js";
 import { draws } from "./frame.js";
 import { Instrument } from "./instrument.js";
-import { ReplayWindow, after } from "./replay_window.js";
+import { PAST_NS, prepend, recent } from "./prefill.js";
+import { ReplayQueue } from "./replay_queue.js";
+import { ReplayWindow } from "./replay_window.js";
 import { HttpProblem } from "./sse.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
@@ -9,12 +11,12 @@ import { Views } from "./views.js";
 /**
  * The replay source: recorded data through the same Views and Instruments as live, by market time. It reads
  * /v1/replay?speed=max window by window ahead of the playhead and applies events when their ts_recv is due, so pause, step,
- * any speed and seeking are its own business. Seeking starts some time before the target, so that the charts have a past.
+ * any speed and seeking are its own business. Seeking starts a little before the target, so that one can step back; the charts'
+ * past comes after, so that the book need not wait for it.
  */
 const NS = 1_000_000n;
-const BUDGET_MS = 9;
 const WINDOW_EVENTS = 6000;
-const PAST = 60_000;
+const SETTLE_MS = 150; // a seek while another is read waits so long: a held arrow key is one request, not thirty
 export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 100, "max"];
 
 export class Player {
@@ -22,6 +24,7 @@ export class Player {
     this.app = app;
     this.instruments = new Map();
     this.views = new Views({ find: (v) => this.find(v), lost: () => {} });
+    this.pasts = new Map();
     this.range = null;
     this.active = false;
     this.clear();
@@ -29,10 +32,8 @@ export class Player {
   }
 
   clear() {
-    this.queue = [];
-    this.at = 0;
-    this.past = [];
-    this.whole = true;
+    this.queue = new ReplayQueue((item) => this.views.apply(item.event, item.e));
+    this.owed = 0;
     this.window = null;
     this.nextStart = null;
     this.spanNs = 4_000_000_000n;
@@ -89,6 +90,7 @@ export class Player {
     this.window?.abort();
     this.clear();
     this.instruments.clear();
+    this.pasts.clear();
     this.views.clear();
     this.set({ playing: false });
   }
@@ -97,12 +99,11 @@ export class Player {
     this.app.state.set({ replay: { ...this.app.state.get("replay"), ...patch } });
   }
 
-  /** Time before a target that is replayed to get there: about 20,000 records, 10 s to 2 min. */
+  /** Where reading begins to get to a time: some 2,000 records before it, 1 s to 2 min. */
   lookback(t) {
-    const rate = this.range?.perSecond ?? 100;
-    const seconds = Math.min(120, Math.max(10, 20_000 / Math.max(1, rate)));
-    const ns = BigInt(Math.round(seconds * 1e9));
-    return this.range && t - ns < this.range.first ? this.range.first : t - ns;
+    const seconds = Math.min(120, Math.max(1, 2000 / Math.max(1, this.range?.perSecond ?? 100)));
+    const start = t - BigInt(Math.round(seconds * 1e9));
+    return this.range && start < this.range.first ? this.range.first : start;
   }
 
   /** Shows the book as it was at `t` (ns as text or BigInt). */
@@ -113,16 +114,18 @@ export class Player {
       if (ns < this.range.first) ns = this.range.first;
       if (ns > this.range.last) ns = this.range.last;
     }
+    const pause = this.window ? SETTLE_MS : 0;
     this.window?.abort();
     this.clear();
-    for (const i of this.instruments.values()) i.reset();
-    this.views.clear();
+    this.empty();
+    this.pasts.clear();
     this.target = Number(ns / NS) + Number(ns % NS) / 1e6;
     this.head = this.target;
     this.headNs = String(ns);
     this.loading = true;
     this.set({ t: String(ns), playing: keepPlaying });
-    this.load(this.lookback(ns), ns + 1n);
+    this.from = this.lookback(ns);
+    this.load(this.from, ns + 1n, { pause });
     this.app.emit("seek");
   }
 
@@ -133,7 +136,7 @@ export class Player {
     return { all: [...new Set(same.map((t) => t.spec))].join(","), one: active.spec, publisher: active.publisher };
   }
 
-  load(start, least = null, alone = this.alone) {
+  load(start, least = null, { alone = this.alone, pause = 0 } = {}) {
     const { all, one, publisher } = this.symbols;
     let end = start + this.spanNs;
     if (least !== null && end < least) end = least + this.spanNs;
@@ -142,7 +145,7 @@ export class Player {
     const session = this.app.state.get("replay").session;
     const url = apiUrl("replay", { symbols: alone ? one : all, channels: "book,trades,mbo,status", depth: this.app.state.get("depth"), publisher, session,
       start: String(start), end: String(end), speed: "max" });
-    const window = new ReplayWindow(url, this.queue);
+    const window = new ReplayWindow(url, this.queue.items, pause);
     this.window = window;
     window.read().then(() => this.loaded(window, end - start), (error) => this.failed(window, error, start, least, alone));
   }
@@ -159,7 +162,7 @@ export class Player {
     if (this.window !== window || error.name === "AbortError") return;
     this.window = null;
     if (error instanceof HttpProblem && error.status === 404 && !alone && this.symbols.all !== this.symbols.one) {
-      this.load(start, least, true);
+      this.load(start, least, { alone: true });
       return;
     }
     this.loading = false;
@@ -171,6 +174,7 @@ export class Player {
   toggle() {
     if (!this.playing && (this.ended || this.error)) this.seek(this.ended && this.range ? this.range.first : this.ns, { keepPlaying: true });
     this.lastFrame = null;
+    this.owed = 0;
     this.set({ playing: !this.playing || this.loading && this.target !== null && !this.playing, t: this.ns });
   }
 
@@ -189,32 +193,45 @@ export class Player {
     this.lastFrame = now;
     if (this.target !== null) this.approach();
     else if (this.playing) this.advance(elapsed);
-    this.fetchAhead();
-    if (this.at > 20_000) {
-      this.queue.splice(0, this.at);
-      this.at = 0;
-    }
+    else while (this.owed && (this.stepNow() || this.finished)) this.owed--;
+    if (!this.window && this.nextStart !== null && !this.error && !this.finished && this.queue.left < WINDOW_EVENTS / 2) this.load(this.nextStart);
   }
 
   /** After a seek: apply what lies before the target, a slice a frame. */
   approach() {
-    const done = this.applyUntil(this.target, this.headNs);
-    if (!done || (this.at >= this.queue.length && this.window)) return;
+    const done = this.queue.until(this.target, this.headNs);
+    if (!done || (!this.queue.left && this.window)) return;
     this.head = this.target;
     this.target = null;
     this.loading = false;
+    for (const tab of this.app.state.get("tabs")) this.fill(tab);
     this.app.emit("seek");
+  }
+
+  /** The past of an instrument's chart before what was read to get here. */
+  async fill(tab) {
+    const i = this.instrument(tab);
+    const { queue, from, range } = this;
+    if (i.session === null || (range && from <= range.first) || this.head - Number(from) / 1e6 > Number(PAST_NS / NS) - 1000) return;
+    const past = await recent(i, tab, from);
+    if (!past || this.queue !== queue) return;
+    this.pasts.set(i, past);
+    prepend(i, past);
+  }
+
+  empty() {
+    for (const i of this.instruments.values()) i.reset();
+    this.views.clear();
   }
 
   advance(elapsed) {
     const to = this.speed === "max" ? Infinity : this.head + elapsed * this.speed;
-    const done = this.applyUntil(to);
-    const last = this.at ? this.queue[this.at - 1] : null;
-    if (done && to !== Infinity && this.at < this.queue.length) this.head = to;
-    else if (done && to !== Infinity && !this.window && this.nextMs > to) this.head = to;
+    const done = this.queue.until(to);
+    const { left, last } = this.queue;
+    if (done && to !== Infinity && (left || (!this.window && this.nextMs > to))) this.head = to;
     else if (last) this.head = Math.max(this.head, last.ms);
     this.headNs = String(BigInt(Math.round(this.head * 1000)) * 1000n);
-    if (this.at >= this.queue.length && this.finished) {
+    if (!left && this.finished) {
       this.ended = true;
       this.set({ playing: false, t: this.ns });
     }
@@ -228,68 +245,34 @@ export class Player {
     return !this.window && this.range !== null && this.nextStart !== null && this.nextStart > this.range.last;
   }
 
-  /** Applies queued events up to `ms`, or to `ns` exactly; false when the frame's budget ended first. */
-  applyUntil(ms, ns = null) {
-    const until = performance.now() + BUDGET_MS;
-    const due = (item) => (ns === null ? item.ms <= ms : !after(item.ns, ns));
-    while (this.at < this.queue.length && due(this.queue[this.at])) {
-      this.apply(this.queue[this.at++]);
-      if ((this.at & 31) === 0 && performance.now() > until) return false;
-    }
-    return true;
-  }
-
-  apply(item) {
-    this.views.apply(item.event, item.e);
-    this.past.push(item);
-    if (this.past.length > PAST * 1.5) {
-      this.past.splice(0, this.past.length - PAST);
-      this.whole = false;
-    }
-  }
-
-  fetchAhead() {
-    if (this.window || this.nextStart === null || this.error || this.finished) return;
-    if (this.queue.length - this.at < WINDOW_EVENTS / 2) this.load(this.nextStart);
-  }
-
-  /** One event: everything of the next market time that has any. */
+  /** One event on: everything of the next market time that has any, as soon as it is read. */
   step() {
     if (this.target !== null) return;
     this.set({ playing: false });
-    while (this.at < this.queue.length && !this.queue[this.at].step) this.apply(this.queue[this.at++]);
-    if (this.at >= this.queue.length) return;
-    const { ns, ms } = this.queue[this.at];
-    while (this.at < this.queue.length && (this.queue[this.at].ns === ns || !this.queue[this.at].step)) this.apply(this.queue[this.at++]);
-    this.head = ms;
-    this.headNs = ns;
-    this.set({ t: ns });
+    if (!this.stepNow() && !this.finished) this.owed++;
+  }
+
+  stepNow() {
+    const item = this.queue.step(this.window !== null);
+    if (item) this.stand(item);
+    return item !== null;
   }
 
   /** One event back: rebuilt from what was applied since the last seek, or read again. */
   stepBack() {
     if (this.target !== null) return;
     this.set({ playing: false });
-    let k = this.past.length - 1;
-    while (k >= 0 && !this.past[k].step) k--;
-    if (k < 0) return;
-    const { ns } = this.past[k];
-    while (k >= 0 && (!this.past[k].step || this.past[k].ns === ns)) k--;
-    if (k < 0 || !this.whole || k > 15_000) {
-      this.seek(BigInt(ns) - 1n, { keepPlaying: false });
-      return;
+    const to = this.queue.back(() => this.empty());
+    if (to?.item) {
+      for (const [i, past] of this.pasts) prepend(i, past);
+      this.stand(to.item);
     }
-    const keep = this.past.slice(0, k + 1);
-    const undone = this.past.slice(k + 1);
-    this.queue = [...undone, ...this.queue.slice(this.at)];
-    if (this.window) this.window.queue = this.queue;
-    this.at = 0;
-    this.past = [];
-    for (const i of this.instruments.values()) i.reset();
-    this.views.clear();
-    for (const item of keep) this.apply(item);
-    this.head = keep[k].ms;
-    this.headNs = keep[k].ns;
-    this.set({ t: this.headNs });
+    else if (to) this.seek(BigInt(to.before) - 1n, { keepPlaying: false });
+  }
+
+  stand({ ms, ns }) {
+    this.head = ms;
+    this.headNs = ns;
+    this.set({ t: ns });
   }
 }

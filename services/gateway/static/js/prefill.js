@@ -1,24 +1,27 @@
 import { apiUrl } from "./api.js";
+import { Columns } from "./columns.js";
 import { Instrument } from "./instrument.js";
 import { recall } from "./recall.js";
 import { SseParser, readSse } from "./sse.js";
 import { matches } from "./tabs_key.js";
+import { Trades } from "./trades.js";
 import { Views } from "./views.js";
 
 /**
- * Gives a live chart its recent past, so that it does not begin empty: the last minutes from /v1/replay into a second
- * Instrument on the same grid, put before what came live meanwhile. Without history it does nothing.
+ * The recent past of a chart that would else begin empty: two minutes from /v1/replay, the book no finer than a column,
+ * read into a second Instrument on the same grid and put before what the first one has.
  */
-const PAST_NS = 120_000_000_000n;
+export const PAST_NS = 120_000_000_000n;
+const INTERVAL_MS = 100;
 const MOST_EVENTS = 60_000;
 
-export async function prefill(live, tab, publisher) {
-  const to = BigInt(Math.round(live.ms * 1000)) * 1000n;
-  const session = live.session;
+/** An instrument's past before `to` (ns); null without history, or when too much traded for it. */
+export async function recent(i, tab, to) {
   const past = new Instrument(tab.spec);
-  past.grid = live.grid;
-  const version = live.grid.version;
-  const views = new Views({ find: (v) => (matches(tab, v) && v.session === session ? past : null), lost: () => {} });
+  past.grid = i.grid;
+  past.session = i.session;
+  const gridVersion = i.grid.version;
+  const views = new Views({ find: (v) => (matches(tab, v) && v.session === past.session ? past : null), lost: () => {} });
   const control = new AbortController();
   let count = 0;
   const parser = new SseParser((event, e) => {
@@ -26,23 +29,30 @@ export async function prefill(live, tab, publisher) {
     views.apply(event, e);
     if (++count > MOST_EVENTS) control.abort();
   });
-  const url = apiUrl("replay", { symbols: tab.spec, channels: "book,trades", depth: 100, publisher, start: String(to - PAST_NS), end: String(to), speed: "max" });
+  const url = apiUrl("replay", { symbols: tab.spec, channels: "book,trades", depth: 100, interval: INTERVAL_MS, publisher: tab.publisher,
+    session: i.session, start: String(to - PAST_NS), end: String(to), speed: "max" });
   try {
     await recall(() => readSse(url, { signal: control.signal, parser }), { signal: control.signal });
   } catch {
-    return false; // no history service, nothing recorded, or too much of it: the chart then begins now
+    return null;
   }
-  if (live.session !== session || live.grid.version !== version || !past.columns.now) return false;
-  past.columns.append(live.columns);
-  live.columns = past.columns;
-  for (const trade of live.trades.tape) past.trades.add(trade);
-  past.trades.mark = live.trades.mark ?? past.trades.mark;
-  live.trades = past.trades;
-  for (const [row, v] of past.profile) {
-    const at = live.profile.get(row);
-    if (at) for (const side of ["buy", "sell", "none"]) at[side] += v[side];
-    else live.profile.set(row, v);
+  return past.columns.now && i.grid.version === gridVersion ? past : null;
+}
+
+/** Puts a past before what an instrument has; the past stays as it is. */
+export function prepend(i, past) {
+  if (i.session !== past.session || i.grid !== past.grid) return;
+  const [columns, trades] = [new Columns(), new Trades()];
+  for (const from of [past, i]) {
+    columns.append(from.columns);
+    trades.append(from.trades);
   }
-  live.book.version++;
-  return true;
+  trades.version = i.trades.version + 1;
+  Object.assign(i, { columns, trades });
+  for (const [row, volume] of past.profile) {
+    const at = i.profile.get(row);
+    if (at) for (const side of ["buy", "sell", "none"]) at[side] += volume[side];
+    else i.profile.set(row, { ...volume });
+  }
+  i.book.version++;
 }

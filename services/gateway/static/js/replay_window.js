@@ -11,9 +11,9 @@ export function after(a, b) {
 }
 
 export class ReplayWindow {
-  constructor(url, queue) {
-    this.url = url;
-    this.queue = queue;
+  /** Reading begins after `waitMs`, unless it is aborted before. */
+  constructor(url, queue, waitMs = 0) {
+    Object.assign(this, { url, queue, waitMs });
     this.controller = new AbortController();
     this.count = 0;
     this.ms = 0;
@@ -28,6 +28,7 @@ export class ReplayWindow {
   async read() {
     const parser = new SseParser((event, e) => this.take(event, e));
     const { signal } = this.controller;
+    if (this.waitMs) await new Promise((done) => setTimeout(done, this.waitMs));
     await recall(() => readSse(this.url, { signal, parser, onChunk: () => (this.queue.length > MOST ? this.room() : null) }), { signal });
     if (this.bye && this.bye.reason !== "replayed") throw new Error(this.bye.detail);
   }

@@ -70,7 +70,7 @@ export class Switcher {
   /** The plain symbol where it is enough, with its dataset where another has the same. */
   spec(row) {
     const same = this.app.catalogue.bySpec.get(row.symbol);
-    return same === row || !same ? row.symbol : `${row.dataset}:${row.symbol}`;
+    return !same || (same.dataset === row.dataset && same.instrument_id === row.instrument_id) ? row.symbol : `${row.dataset}:${row.symbol}`;
   }
 
   choose(row) {

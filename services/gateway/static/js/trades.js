@@ -50,13 +50,31 @@ export class Trades {
   }
 
   keep(trade) {
+    this.put(trade.ms, trade.row, trade.size, trade.side === "B" ? 1 : trade.side === "A" ? -1 : 0);
+  }
+
+  put(ms, row, size, side) {
     if (this.length < MANY) this.length++;
     else this.head = (this.head + 1) % MANY;
     const slot = this.slot(this.length - 1);
-    this.t[slot] = trade.ms;
-    this.row[slot] = trade.row;
-    this.size[slot] = trade.size;
-    this.side[slot] = trade.side === "B" ? 1 : trade.side === "A" ? -1 : 0;
+    this.t[slot] = ms;
+    this.row[slot] = row;
+    this.size[slot] = size;
+    this.side[slot] = side;
+  }
+
+  /** Puts later trades behind ours. */
+  append(later) {
+    for (let k = 0; k < later.length; k++) {
+      const slot = later.slot(k);
+      this.put(later.t[slot], later.row[slot], later.size[slot], later.side[slot]);
+    }
+    this.tape = [...this.tape, ...later.tape].slice(-TAPE * 2);
+    for (const name of ["volume", "buys", "sells"]) this[name] += later[name];
+    this.last = later.last ?? this.last;
+    this.direction = later.direction || this.direction;
+    this.mark = later.mark ?? this.mark;
+    this.version++;
   }
 
   /** Index of the first kept trade at or after ms. */

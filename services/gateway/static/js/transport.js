@@ -60,7 +60,7 @@ export class Transport {
     const row = this.days.holding(replay ? player.ns : null, replay ? state.get("replay").session : null);
     const range = row ? rangeOf(row) : null;
     player.range = range;
-    if (range && !replay) {
+    if (range) {
       const now = this.app.live.serverNow;
       const ns = now === null ? null : BigInt(Math.round(now * 1000)) * 1000n;
       if (ns !== null && range.last > ns && range.first < ns) range.last = ns; // the day's row may end with its minute

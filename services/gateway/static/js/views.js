@@ -1,6 +1,14 @@
+const F_LAST = 128;
+
+/** Rows of an mbo batch that a reader at `q` does not have: those behind the last event that ended until then. */
+function rowsAfter(rows, q) {
+  return rows.slice(rows.findLastIndex(([ordinal, , , , , , flags]) => ordinal <= q && flags & F_LAST) + 1);
+}
+
 /**
  * The stream's rule (services/gateway/README.md): which events count. `hello` adds or resets views, a snapshot always
- * applies, a delta or mbo batch only if its `p` is our `q`; `lost` is called when one had to be dropped.
+ * applies, a delta only if its `p` is our `q`; an mbo batch too, but after a resume it may begin with rows we have.
+ * `lost` is called when one had to be dropped.
  * What to do with an event that counts is the instrument's business (instrument.js).
  */
 export class Views {
@@ -27,15 +35,18 @@ export class Views {
         else instrument.onOrders(e);
         break;
       case "delta":
-      case "mbo":
-        if (view.q !== e.p) {
-          this.drop(view);
-          return null;
-        }
+        if (view.q !== e.p) return this.drop(view);
         view.q = e.q;
-        if (event === "delta") instrument.onDelta(e);
-        else instrument.onMbo(e);
+        instrument.onDelta(e);
         break;
+      case "mbo": {
+        if (view.q === null || view.q < e.p) return this.drop(view);
+        if (e.q <= view.q) return null; // ours already
+        const rows = view.q === e.p ? e.rows : rowsAfter(e.rows, view.q);
+        view.q = e.q;
+        instrument.onMbo({ ...e, rows });
+        break;
+      }
       case "trade":
         instrument.onTrade(e);
         break;
@@ -59,7 +70,7 @@ export class Views {
     for (const v of e.views) {
       const old = this.views.get(v.view);
       if (v.resumed && old) {
-        old.q = v.q;
+        old.q = v.channel === "mbo" ? Math.max(old.q ?? 0, v.q) : v.q;
         continue;
       }
       const instrument = this.find(v);
@@ -71,8 +82,10 @@ export class Views {
   }
 
   drop(view) {
-    if (view.waiting) return;
-    view.waiting = true;
-    this.lost(view);
+    if (!view.waiting) {
+      view.waiting = true;
+      this.lost(view);
+    }
+    return null;
   }
 }
