@@ -153,6 +153,35 @@ INGEST: tuple[Metric, ...] = (
     Metric("mbo_ingest_broker_memory_limit_bytes", "gauge", "maxmemory of the broker; 0 is none", ()),
     Metric("mbo_ingest_position_items", "gauge", "Position in the source", ("feed",)),
     Metric("mbo_ingest_session_number", "gauge", "Session being written", ("feed",)),
+    Metric("mbo_ingest_live_connected", "gauge", "1 while the live gateway lets us in", ("feed",)),
+    Metric(
+        "mbo_ingest_live_reconnects_total",
+        "counter",
+        "Live connections lost or not made, by why; each is followed by another try",
+        ("feed", "why"),
+    ),
+    Metric("mbo_ingest_live_errors_total", "counter", "Error messages of the gateway", ("feed", "code")),
+    Metric("mbo_ingest_live_heartbeats_total", "counter", "Heartbeats of the gateway", ("feed",)),
+    Metric(
+        "mbo_ingest_live_slow_warnings_total",
+        "counter",
+        "Warnings of the gateway that we read too slowly",
+        ("feed",),
+    ),
+    Metric("mbo_ingest_live_silences_total", "counter", "Jumps of ts_recv by more than a minute", ("feed",)),
+    Metric(
+        "mbo_ingest_live_replayed_records_total",
+        "counter",
+        "Records a reconnect brought again and we had",
+        ("feed",),
+    ),
+    Metric(
+        "mbo_ingest_live_passed_over_records_total",
+        "counter",
+        "Records of other schemas than mbo, by type",
+        ("feed", "type"),
+    ),
+    Metric("mbo_ingest_live_pending_bytes", "gauge", "Received and not yet taken", ("feed",)),
 )
 
 BOOK: tuple[Metric, ...] = (

@@ -138,6 +138,28 @@ INGEST: list[Row] = [
         ],
     ),
     (
+        "Databento Live",
+        [
+            ("Connected", "short", [last("mbo_ingest_live_connected", "feed", FEED)]),
+            ("Reconnects (an hour)", "short", [(
+                f"sum by (feed, why) (increase(mbo_ingest_live_reconnects_total{FEED}[1h]))", "{{feed}} {{why}}",
+            )]),
+            ("Errors, slow warnings, silences (an hour)", "short", [
+                (f"sum by (feed, code) (increase(mbo_ingest_live_errors_total{FEED}[1h]))", "{{feed}} {{code}}"),
+                (f"sum by (feed) (increase(mbo_ingest_live_slow_warnings_total{FEED}[1h]))", "slow {{feed}}"),
+                (f"sum by (feed) (increase(mbo_ingest_live_silences_total{FEED}[1h]))", "silent {{feed}}"),
+            ]),
+            ("Records replayed, of other schemas (a second)", "short", [
+                rate("mbo_ingest_live_replayed_records_total", "feed", FEED),
+                rate("mbo_ingest_live_passed_over_records_total", "feed, type", FEED),
+            ]),
+            ("Received and not taken", "bytes", [last("mbo_ingest_live_pending_bytes", "feed", FEED)]),
+            ("Heartbeats a minute", "short", [(
+                f"60 * sum by (feed) (rate(mbo_ingest_live_heartbeats_total{FEED}[$__rate_interval]))", "{{feed}}",
+            )]),
+        ],
+    ),
+    (
         "Broker",
         [
             ("Memory", "bytes", [

@@ -269,6 +269,9 @@ class FeedState:
         elif kind == "gap" and control.get("instrument_id"):
             books.stale_instruments.add(int(control["instrument_id"]))
             self._all_dirty(topics.of(int(control["instrument_id"])), dirty)
+        elif kind == "recovered":
+            books.stale_instruments.clear()
+            self._all_dirty(topics, dirty)
         elif kind == "end":
             books.ended = True
             self._all_dirty(topics, dirty)

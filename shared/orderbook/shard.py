@@ -21,8 +21,7 @@ _HEAD = struct.Struct("<4sHHIQ")  # magic, version, zero, header bytes, offset's
 class ShardState:
     """Books of one shard at `(session, ordinal)`, the symbols of its instruments, and whether it is stale.
 
-    `stale`: a gap lies before this state. `stale_instruments`: gaps of single instruments; an R (or the session's
-    begin) cures them.
+    `stale`: a gap lies before this state, and no recovery since.
     """
 
     def __init__(self, policy: Policy = "uncross", *, kind: str = "numba") -> None:

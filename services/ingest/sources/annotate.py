@@ -34,6 +34,11 @@ def gap(reason: str, from_ns: int | None, to_ns: int | None, instrument_id: int 
     return Message("gap", instrument_id, to_ns or 0, {"reason": reason, "from": from_ns, "to": to_ns})
 
 
+def recovered(ts_ns: int) -> Message:
+    """The books are whole again: a snapshot of all of them has come."""
+    return Message("recovered", 0, ts_ns, {})
+
+
 def day(ts_ns: int) -> Control:
     """The control of the UTC day that `ts_ns` lies in."""
     date = dt.datetime.fromtimestamp(ts_ns // 1_000_000_000, dt.UTC).date()
@@ -71,6 +76,7 @@ class Annotator:
     _definitions: dict[int, dict[str, Any]] = field(default_factory=dict)
     _keep: set[int] = field(default_factory=set)
     _midnight: int | None = None  # the next one, ns
+    _is_stale: bool = False  # a gap was given out and no recovery since
 
     def __post_init__(self) -> None:
         self._keep = {int(text) for text in self.symbols if text.isdigit() and int(text) < 2**32}
@@ -100,7 +106,12 @@ class Annotator:
             control = message.control()
             if not message.instrument_id:
                 del control["instrument_id"]
+            self._is_stale = True
             yield control
+        elif message.kind == "recovered":
+            if self._is_stale:
+                self._is_stale = False
+                yield {"type": "recovered"}
         elif message.kind in ("definition", "status") and self._is_kept(message.instrument_id):
             if message.kind == "definition":
                 if self._definitions.get(message.instrument_id) == message.fields:
@@ -118,12 +129,13 @@ class Annotator:
         """Its state between two items, JSON-able: what `restore` takes."""
         return {
             "midnight": self._midnight,
+            "is_stale": self._is_stale,
             "names": {str(key): name for key, name in self._names.items()},
             "definitions": {str(key): fields for key, fields in self._definitions.items()},
         }
 
     def restore(self, facts: dict[str, Any]) -> None:
-        self._midnight = facts["midnight"]
+        self._midnight, self._is_stale = facts["midnight"], facts["is_stale"]
         self._names = {int(key): name for key, name in facts["names"].items()}
         self._definitions = {int(key): fields for key, fields in facts["definitions"].items()}
 

@@ -14,20 +14,30 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from databento.live.protocol import DatabentoLiveProtocol
 
 CONNECT_TIMEOUT_S = 15.0
 HEARTBEAT_S = 10
 SILENCE_S = 2 * HEARTBEAT_S
-DEFAULT_PORT = 13000
 MAX_PENDING_BYTES = 256 * 1024 * 1024  # not yet taken by ingest; more stays with the gateway
 FIRST_WAIT_S = 0.05
 MAX_WAIT_S = 60.0
 
 # The client's own messages would double ours, and its debug level would show the challenge's answer.
 logging.getLogger("databento").setLevel(logging.CRITICAL + 1)
+
+
+Why = Literal[
+    "closed",  # by the gateway, in order
+    "broken",
+    "unreachable",
+    "refused",  # authentication said no
+    "silent",
+    "damaged",  # by us: what it sent is no DBN
+    "snapshot",  # by us: to subscribe with a snapshot
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection is gone, after all its bytes. `error` None: the gateway closed it in order."""
+    """The connection is gone, after all its bytes, or never came up."""
 
-    error: str | None
-    refused: bool  # it never came up: authentication said no
+    why: Why
+    text: str
 
 
 Event = bytes | Up | Lost
@@ -79,7 +89,7 @@ class LiveConnection:
         self._transport: asyncio.Transport | None = None
         self._last_data = 0.0
         self._attempts = 0
-        self._task: asyncio.Task[None] | None = None
+        self._dropped: Why | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"live {dataset}", daemon=True)
         self._thread.start()
@@ -90,28 +100,29 @@ class LiveConnection:
 
     def connect(self, subscriptions: list[Subscription]) -> None:
         """Connect after a pause that grows with every attempt since the last data; does not block."""
+        self._dropped = None
         asyncio.run_coroutine_threadsafe(self._begin(subscriptions), self._loop)
 
     async def _begin(self, subscriptions: list[Subscription]) -> None:
-        self._task = asyncio.current_task()
         if self._attempts:
             wait = min(FIRST_WAIT_S * 2 ** min(self._attempts - 1, 12), MAX_WAIT_S)
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
         self._attempts += 1
-        error, refused = await self._session(subscriptions)
+        lost = await self._session(subscriptions)
         self._transport = None
-        self.events.put(Lost(error, refused))
+        self.events.put(Lost(self._dropped or lost.why, lost.text))
 
-    async def _session(self, subscriptions: list[Subscription]) -> tuple[str | None, bool]:
+    async def _session(self, subscriptions: list[Subscription]) -> Lost:
         """One connection from beginning to end; what ended it."""
         protocol = _RawProtocol(
             self._received, api_key=self._key, dataset=self._dataset, heartbeat_interval_s=HEARTBEAT_S
         )
+        where = f"{self._host}:{self._port}"
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 transport, _ = await self._loop.create_connection(lambda: protocol, self._host, self._port)
         except (OSError, TimeoutError) as error:
-            return f"{self._host}:{self._port} cannot be reached: {str(error) or 'timed out'}", False
+            return Lost("unreachable", f"{where} cannot be reached: {str(error) or 'timed out'}")
         self._transport = transport
         try:
             either: set[asyncio.Future[Any]] = {protocol.authenticated, protocol.disconnected}
@@ -119,12 +130,13 @@ class LiveConnection:
                 either,
                 timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED,
             )  # fmt: skip
-            if protocol.authenticated in done:
-                session_id = protocol.authenticated.result()
-            else:
-                return "the gateway closed the connection before it answered" if done else "no answer", False
+            if protocol.authenticated not in done:
+                return Lost(
+                    "unreachable", f"{where} {'closed before it answered' if done else 'does not answer'}"
+                )
+            session_id = protocol.authenticated.result()
         except Exception as error:  # noqa: BLE001 - the client raises BentoError(text); the text is all there is
-            return str(error), True
+            return Lost("refused", str(error))
         finally:
             if not protocol.authenticated.done():
                 protocol.authenticated.cancel()
@@ -137,21 +149,21 @@ class LiveConnection:
         self._last_data = self._loop.time()
         self.events.put(Up(session_id))
         try:
-            return await self._until_lost(protocol), False
+            return await self._until_lost(protocol)
         finally:
             transport.abort()
 
-    async def _until_lost(self, protocol: DatabentoLiveProtocol) -> str | None:
+    async def _until_lost(self, protocol: DatabentoLiveProtocol) -> Lost:
         while True:
             await asyncio.wait({protocol.disconnected}, timeout=1.0)
             if protocol.disconnected.done():
-                if protocol.disconnected.cancelled():
-                    return "cancelled"
-                error = protocol.disconnected.exception()
-                return None if error is None else str(error) or type(error).__name__
+                error = None if protocol.disconnected.cancelled() else protocol.disconnected.exception()
+                if error is None:
+                    return Lost("closed", "closed by the gateway")
+                return Lost("broken", str(error) or type(error).__name__)
             if self._loop.time() - self._last_data > SILENCE_S and not self._paused:
                 protocol.disconnected.cancel()
-                return f"nothing came for {SILENCE_S} s, not even a heartbeat"
+                return Lost("silent", f"nothing came for {SILENCE_S} s, not even a heartbeat")
 
     def _received(self, data: bytes) -> None:
         self._last_data = self._loop.time()
@@ -176,8 +188,9 @@ class LiveConnection:
     def pending_bytes(self) -> int:
         return self._pending
 
-    def drop(self) -> None:
-        """End the current connection; Lost follows."""
+    def drop(self, why: Why) -> None:
+        """End the current connection; Lost follows and gives this reason."""
+        self._dropped = why
         self._loop.call_soon_threadsafe(self._abort)
 
     def _abort(self) -> None:

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import databento
 from databento.common.error import BentoClientError, BentoError
 
+from services.ingest.sources.access import read_key
 from services.ingest.sources.annotate import DAY_NS
 from services.ingest.sources.file import FileSource, Selection
-from services.ingest.sources.live import read_key
 from services.ingest.sources.options import SourceOptions
 from services.ingest.sources.paths import by_dataset, scan
 from shared import logs

@@ -2,8 +2,8 @@
 position that is still kept can be given out again.
 
 A segment's name says the position of its first item; a file beside it holds the state at that point (what was
-taken per instrument, names, definitions). Gaps are DBN system messages with a text of ours, so every segment
-is a DBN file that Databento's own tools read.
+taken per instrument, names, definitions). Gaps and recoveries are DBN system messages with a text of ours, so every
+segment is a DBN file that Databento's own tools read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingest.sources.annotate import gap
+from services.ingest.sources.annotate import gap, recovered
 from shared.dbn import Message, Metadata, Reader, Writer
 from shared.dbn.messages import LAYOUTS, RTYPE_SYSTEM
 from shared.errors import SourceError
@@ -39,22 +39,26 @@ class Saved(NamedTuple):
     facts: dict[str, Any]
 
 
-def encode_gap(message: Message) -> bytes:
-    """A gap as a DBN system message."""
+def encode_own(message: Message) -> bytes:
+    """A message of ours (gap, recovered) as a DBN system message."""
     record = np.zeros(_SYSTEM_BYTES, np.uint8)
     record[0], record[1] = _SYSTEM_BYTES // 4, RTYPE_SYSTEM
     row = record.view(LAYOUTS[RTYPE_SYSTEM, _SYSTEM_BYTES])[0]
     row["instrument_id"], row["ts_event"], row["code"] = message.instrument_id, message.ts_event, 255
-    fields = {**message.fields, "reason": str(message.fields["reason"])[:120]}
+    fields = {"kind": message.kind, **message.fields}
+    if "reason" in fields:
+        fields["reason"] = str(fields["reason"])[:120]
     row["text"] = (_TEXT + json.dumps(fields, separators=(",", ":"))).encode()
     return record.tobytes()
 
 
-def decode_gap(message: Message) -> Message | None:
-    """The gap in a system message, if it is one of ours."""
+def decode_own(message: Message) -> Message | None:
+    """The message of ours in a system message, if it is one."""
     if message.kind != "system" or not message.fields["text"].startswith(_TEXT):
         return None
     fields = json.loads(message.fields["text"].removeprefix(_TEXT))
+    if fields.pop("kind") == "recovered":
+        return recovered(message.ts_event)
     return gap(fields["reason"], fields["from"], fields["to"], message.instrument_id)
 
 
@@ -133,7 +137,7 @@ class Journal:
             with Reader(path) as reader:
                 for part in reader.parts():
                     if part.message is not None:
-                        yield decode_gap(part.message) or part.message
+                        yield decode_own(part.message) or part.message
                     elif part.records is not None:
                         yield part.records
 

@@ -13,6 +13,7 @@ KINDS = (SIM, LIVE, HISTORICAL)
 class SourceOptions:
     """Times in ns since the epoch, by ts_recv; `end` is exclusive.
 
+    Live: `start` asks for a replay from there (ts_event) instead of a snapshot, `end` ends the session.
     Empty and None: the default of the source.
     """
 
@@ -22,6 +23,7 @@ class SourceOptions:
     end: int | None = None
     loop: bool = False  # files: again from the beginning for ever
     watch: bool = False  # a folder: take new files as they come
+    feed: str = ""  # its name, for metrics; empty: the dataset
     data: Path = field(
         default_factory=lambda: Path("mbo-data")
     )  # journals, caches, the order of watched files

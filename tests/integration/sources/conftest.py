@@ -13,6 +13,7 @@ from services.ingest.simulator.market import MarketSpec
 from services.ingest.simulator.simulation import Simulation
 from services.ingest.sources.live import LiveSource
 from services.ingest.sources.options import SourceOptions
+from shared import metrics
 from shared.records import Rows
 from tests.support.fake_live_gateway import KEY, FakeGateway
 
@@ -32,6 +33,20 @@ def gateway(market_rows: Rows) -> Iterator[FakeGateway]:
         yield running
 
 
+Count = Callable[..., float]
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Count:
+    """The value of a live metric of this test's feed, e.g. counted("reconnects_total", why="broken")."""
+
+    def value(name: str, **labels: str) -> float:
+        labels = {"feed": f"live-{tmp_path.name}", **labels}
+        return metrics.registry.get_sample_value(f"mbo_ingest_live_{name}", labels) or 0.0
+
+    return value
+
+
 @pytest.fixture
 def live(
     gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,9 +54,10 @@ def live(
     """Make live sources on the gateway; all are closed at the end."""
     monkeypatch.setenv("DATABENTO_API_KEY", KEY)
     made: list[LiveSource] = []
+    feed = f"live-{tmp_path.name}"  # the metrics are those of this test alone
 
     def make(**options: Any) -> LiveSource:
-        given = {"dataset": "TEST.SET", "gateway": gateway.address, "data": tmp_path, **options}
+        given = {"dataset": "TEST.SET", "gateway": gateway.address, "data": tmp_path, "feed": feed, **options}
         made.append(LiveSource(SourceOptions(source=("live",), **given)))
         return made[-1]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from shared.dbn.metadata import Metadata, encode
 from shared.records import Rows
-from shared.units import F_SNAPSHOT
+from shared.units import F_SNAPSHOT, MBO_BYTES
 from tests.support.fake_live_gateway import messages
 
 KEY = "db-0123456789abcdefghijklmnopqrs"
@@ -65,6 +65,7 @@ class FakeGateway:
         self.hang_ups = 0  # connections closed before the greeting
         self.oldest_index = 0  # replays from before this record are refused: aged out
         self.rejects: deque[tuple[str, dbn.ErrorCode]] = deque()  # one session each, at its start
+        self.break_after: int | None = None  # records of the next snapshot after which the connection breaks
         self.unknown: set[str] = set()  # symbols that do not resolve
         self.first_bytes = b""  # sent instead of metadata
         self.requests: list[list[Subscription]] = []  # what every started session subscribed to
@@ -200,6 +201,9 @@ class FakeGateway:
         index = self.cursor
         if book.snapshot:
             rows = messages.snapshot(self.records[:index], ids)
+            if self.break_after is not None:
+                session.drop_after_bytes = session.sent_bytes + self.break_after * MBO_BYTES
+                self.break_after = None
             await self._write(session, rows.tobytes())
         elif book.start is not None:
             if book.start < int(self.records["ts_event"][self.oldest_index]) and self.oldest_index:
@@ -245,6 +249,12 @@ class FakeGateway:
             self.cursor = max(self.cursor, due)
             await asyncio.sleep(_STEP_S)
 
+    def _now_ns(self) -> int:
+        """The market's time: of its last record, and the clock's when the market is over."""
+        if self.cursor == len(self.records):
+            return time.time_ns()
+        return int(self.records["ts_recv"][self.cursor - 1]) if self.cursor else 0
+
     async def _follow(self, session: Session, index: int, ids: set[int] | None) -> None:
         quiet_since = time.monotonic()
         while not session.writer.is_closing():
@@ -257,7 +267,9 @@ class FakeGateway:
                 index, quiet_since = end, time.monotonic()
                 continue
             if time.monotonic() - quiet_since > self.heartbeat_s:
-                await self._write(session, messages.system("Heartbeat", dbn.SystemCode.HEARTBEAT))
+                await self._write(
+                    session, messages.system("Heartbeat", dbn.SystemCode.HEARTBEAT, self._now_ns())
+                )
                 quiet_since = time.monotonic()
             await asyncio.sleep(_STEP_S)
 

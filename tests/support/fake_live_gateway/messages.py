@@ -27,8 +27,8 @@ from shared.units import (
 )
 
 
-def system(text: str, code: dbn.SystemCode) -> bytes:
-    return bytes(dbn.SystemMsg(ts_event=time.time_ns(), msg=text, code=code))
+def system(text: str, code: dbn.SystemCode, ts_ns: int | None = None) -> bytes:
+    return bytes(dbn.SystemMsg(ts_event=time.time_ns() if ts_ns is None else ts_ns, msg=text, code=code))
 
 
 def error(text: str, code: dbn.ErrorCode) -> bytes:
