@@ -61,6 +61,10 @@ _P_MODIFY = 0.085
 _P_ICEBERG = 0.01
 _P_GTC = 0.3
 _RECENT = 3
+# Chance of a pause and of a wait of milliseconds before the next event, in a flurry and out of one, and of a flurry.
+_HOT_PAUSE, _HOT_WAIT = 0.014, 0.06
+_CALM_PAUSE, _CALM_WAIT = 0.266, 0.34
+_P_HOT = 0.05
 
 
 @_inner
@@ -681,7 +685,7 @@ def act_preopen(out: Out, n: int, s: State, b: int) -> int:
 
 @_inner
 def act(out: Out, n: int, s: State, b: int, single: bool) -> int:
-    """One event of book b at time g.now. `single`: of one record only (to end a file at an exact count)."""
+    """One event of book b at time g.now. `single`: of one record only, A or C (to end a file at an exact count)."""
     book = s.books[b]
     flags = end_flags(book.style)
     width = s.levels.shape[2]
@@ -694,14 +698,15 @@ def act(out: Out, n: int, s: State, b: int, single: bool) -> int:
         return cancel(out, n, s, b, pick_live(s, b), flags) if book.live > 20 else n
     if book.phase == PHASE_PREOPEN and not full:
         return act_preopen(out, n, s, b)
-    if single or book.bid < 0 or book.ask >= width:
+    if book.bid < 0 or book.ask >= width:
         return act_add(out, n, s, b, flags)
     drift = value - 0.5 * (book.bid + book.ask)
-    u = rnd(s)
-    if u < _P_TAKE + min(0.2, 0.02 * abs(drift)) and not full:
-        return act_taker(out, n, s, b, drift)
-    if u < _P_TAKE + _P_MODIFY and book.live > 20:
-        return act_modify(out, n, s, b)
+    if not single:
+        u = rnd(s)
+        if u < _P_TAKE + min(0.2, 0.02 * abs(drift)) and not full:
+            return act_taker(out, n, s, b, drift)
+        if u < _P_TAKE + _P_MODIFY and book.live > 20:
+            return act_modify(out, n, s, b)
     if full or rnd(s) < 0.475 * book.live / book.target:
         o = pick_live(s, b)
         touch = rnd(s)  # the best prices are where orders go first
@@ -719,17 +724,20 @@ def act(out: Out, n: int, s: State, b: int, single: bool) -> int:
 def next_gap(s: State, b: int) -> float:
     """ns to a book's next event.
 
-    Most follow within microseconds, a few after a long pause that keeps the mean.
+    Over all: 0.66 follow within microseconds, 0.20 within milliseconds, 0.14 after a pause that keeps the mean. Between
+    two pauses lies a group of events: a few, or (one group in twenty, half of all events) a flurry of 70 or so.
     """
     book = s.books[b]
     mean = book.mean_ns
     short, middle = min(60_000.0, 0.25 * mean), min(15e6, 0.3 * mean)
+    pause, wait = (_HOT_PAUSE, _HOT_WAIT) if book.hot else (_CALM_PAUSE, _CALM_WAIT)
     u = rnd(s)
-    if u < 0.66:
+    if u >= pause + wait:
         gap = short * np.exp(1.3 * normal(s))
-    elif u < 0.86:
+    elif u >= pause:
         gap = middle * np.exp(1.3 * normal(s))
     else:
+        s.books[b].hot = 1 if rnd(s) < _P_HOT else 0
         # slow changes of activity: an AR(1) of its logarithm, stepped once a pause
         s.books[b].active = np.exp(0.93 * np.log(book.active) + 0.55 * normal(s))
         rest = (mean - 2.33 * (0.66 * short + 0.20 * middle)) / 0.14

@@ -44,6 +44,7 @@ BOOK: np.dtype[Any] = np.dtype(
         ("publisher", "u2"),
         ("style", "u1"),
         ("phase", "u1"),
+        ("hot", "u1"),  # in a flurry of events
         ("bid", "i4"),  # best tick, -1 if none
         ("ask", "i4"),  # best tick, the window's width if none
         ("live", "i4"),
