@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 16384 * 56
 AHEAD_BLOCKS = 3  # what the reading thread holds at most, beside the one in use
-_DROP_BYTES = 64 * 1024 * 1024  # mapped pages are given back in steps of this
+_DROP_BYTES = 8 * 1024 * 1024  # mapped pages are given back in steps of this
 _READ_BYTES = 128 * 1024
 
 
