@@ -293,16 +293,24 @@ def test_consolidated_unless_a_publisher_is_named(gateway: Gateway, feed: Feed) 
     both.check()
 
 
-def test_gap_and_stale_are_said(gateway: Gateway, feed: Feed) -> None:
+@pytest.mark.parametrize("which", [{}, {"instrument_id": 1}])
+def test_gap_and_stale_are_said_until_the_books_have_recovered(
+    gateway: Gateway, feed: Feed, which: dict[str, int]
+) -> None:
     feed.records(rows(add(1, "B", 99)))
     gateway.caught_up(feed)
     stream = Stream(gateway.url, "symbols=ONE&channels=book,bbo,status")
     stream.first("snapshot")
-    feed.control({"type": "gap", "reason": "test", "from": 0, "to": None})
+    feed.control({"type": "gap", "reason": "test", "from": 0, "to": None, **which})
     assert stream.first("delta")["stale"]
     assert stream.first("status", lambda e: e["stale"])["state"] == "stale"
     assert stream.first("bbo", lambda e: e["stale"])
     assert gateway.json("/v1/book/ONE")["stale"]
+    seen = len(stream.events)
+    feed.control({"type": "recovered"})
+    gateway.caught_up(feed)
+    eventually(lambda: any(e.name == "status" and not e.data["stale"] for e in stream.events[seen:]))
+    assert not gateway.json("/v1/book/ONE")["stale"]
 
 
 def test_a_reader_that_lost_its_place_reloads_and_sends_a_snapshot(
