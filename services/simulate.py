@@ -14,6 +14,7 @@ from services.ingest.sources.annotate import DAY_NS
 from shared.dbn import Interval, Metadata, SymbolMapping, Writer
 from shared.dbn.metadata import ns_to_date
 from shared.errors import SourceError, UsageError
+from shared.times import Instant
 
 MAX_INSTRUMENTS = 20_000
 _BAR = 30
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="messages a second of market time (default: 375 an instrument)",
     )
     parser.add_argument("--days", type=int, default=2, metavar="D", help="trading days in the file (2)")
-    parser.add_argument("--start", type=int, default=DEFAULT_START_NS, metavar="NS", help="first moment, ns")
+    parser.add_argument(
+        "--start", type=Instant, default=DEFAULT_START_NS, metavar="T", help="first moment: ns or RFC 3339"
+    )
 
 
 def _spec(args: argparse.Namespace) -> MarketSpec:
@@ -45,7 +48,7 @@ def _spec(args: argparse.Namespace) -> MarketSpec:
     if args.messages < 1 or args.days < 1 or args.seed < 0 or (args.rate is not None and args.rate <= 0):
         raise UsageError("--messages, --days and --rate must be above 0, --seed not below")
     if not 0 < args.start < 2**62:
-        raise UsageError("--start is nanoseconds since 1970")
+        raise UsageError("--start is after 1970")
     rate = args.rate or 375.0 * args.instruments
     day_s = min(max(args.messages / rate / args.days, 0.5), 82_800.0)
     return MarketSpec(

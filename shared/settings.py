@@ -73,7 +73,8 @@ def parse_value(kind: Any, text: str, name: str) -> Any:
             return text.lower() in ("1", "true", "yes", "on")
         return kind(text)
     except ValueError:
-        raise UsageError(f"{name}: {text!r} is not {getattr(kind, '__name__', kind)}", setting=name) from None
+        form = getattr(kind, "form", getattr(kind, "__name__", kind))
+        raise UsageError(f"{name}: {text!r} is not {form}", setting=name) from None
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequence[str] = ()) -> None:

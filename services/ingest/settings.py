@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.ingest.sources.options import SourceOptions
 from shared.settings import ServiceSettings, option
+from shared.times import Instant
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,10 @@ class IngestSettings(ServiceSettings):
     source: tuple[str, ...] = option(("sim",), "DBN files or folders, or one of: sim, live, historical")
     feed: str = option("", "name of the feed; default: the dataset")
     symbols: tuple[str, ...] = option((), "only these symbols")
-    start: int | None = option(None, "only records from this ts_recv on, ns; live: replay from there")
-    end: int | None = option(None, "only records before this ts_recv, ns; live: ends there")
+    start: Instant | None = option(
+        None, "only records from this ts_recv on, ns or RFC 3339; live: replay from there"
+    )
+    end: Instant | None = option(None, "only records before this ts_recv, the same; live: ends there")
     loop: bool = option(False, "files: again from the beginning for ever")
     watch: bool = option(False, "a folder: take new files as they come")
     instruments: int = option(8, "sim: instruments")

@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import UsageError
 from shared.settings import ServiceSettings, build, describe, environment_of, load, option
+from shared.times import Instant
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,7 @@ class Example(ServiceSettings):
     limit: int | None = option(None, "maybe")
     mode: str = option("a", "one of two", choices=("a", "b"))
     flag: bool = option(False, "a switch")
+    at: Instant | None = option(None, "a moment")
 
 
 def make(argv: list[str], environ: dict[str, str]) -> Example:
@@ -35,6 +37,19 @@ def test_values_are_typed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("5", 5),
+        ("2025-09-24", 1_758_672_000_000_000_000),
+        ("2025-09-24T01:00:00.000000007+01:00", 1_758_672_000_000_000_007),
+        ("2025-09-24 00:00:01Z", 1_758_672_001_000_000_000),
+    ],
+)
+def test_a_time_is_ns_or_rfc_3339(text: str, ns: int) -> None:
+    assert make(["--at", text], {}).at == make([], {"MBO_AT": text}).at == ns
+
+
+@pytest.mark.parametrize(
     ("argv", "environ", "says"),
     [
         ([], {"MBO_COUNTS": "1"}, "MBO_COUNTS"),
@@ -43,6 +58,8 @@ def test_values_are_typed() -> None:
         ([], {"MBO_MODE": "c"}, "mode"),
         (["--nonsense"], {}, "nonsense"),
         ([], {"MBO_FLAG": "perhaps"}, "MBO_FLAG"),
+        (["--at", "yesterday"], {}, "--at: 'yesterday' is not a time: give ns"),
+        ([], {"MBO_AT": "2025-13-01"}, "MBO_AT"),
     ],
 )
 def test_wrong_settings_are_one_clear_error(argv: list[str], environ: dict[str, str], says: str) -> None:
