@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -170,7 +171,15 @@ class FileSource:
     def _once(self, annotator: Annotator) -> Iterator[Item]:
         run = Pass(self._files)
         self.notes, self.skipped = run.notes, run.skipped
-        yield from annotator.items(run.merged())
+        taken = 0
+        for item in annotator.items(run.merged()):
+            taken += isinstance(item, np.ndarray)
+            yield item
+        if not taken:
+            begin = dt.datetime.fromtimestamp(self._files[0].first_ts // 10**9, dt.UTC).isoformat()
+            note = f"nothing was taken of {', '.join(self.spec['files'])}: its records begin at {begin}"
+            self.notes.append(note)
+            log.warning("no_records", dataset=self.dataset, **self._selection.facts(), text=note)
 
     def _passes(self) -> Iterator[Item]:
         """Every pass begins by clearing the books the one before left, and continues its market time."""

@@ -98,6 +98,7 @@ class WatchSource:
                 raise SourceError(
                     f"{name}: is of dataset {found.metadata.dataset}, this feed is {self.dataset}"
                 )
+            log.info("file taken", file=name)
             annotator.instruments = found.metadata.instruments()
             yield from annotator.items(Pass([found]).merged())
         except SourceError as error:

@@ -129,6 +129,12 @@ def test_only_the_window_asked_for_is_given(tmp_path: Path) -> None:
     assert records.tobytes() == rows[10:20].tobytes(), "from start up to but not including end"
 
 
+def test_a_window_without_records_is_said(tmp_path: Path) -> None:
+    one = source(write(tmp_path / "a.dbn", at(START_NS)), start=START_NS + HOUR)
+    assert len(drain(one)[0]) == 0
+    assert one.notes == ["nothing was taken of a.dbn: its records begin at 2023-11-14T22:13:20+00:00"]
+
+
 def test_only_the_symbols_asked_for_are_given_by_name_or_id(tmp_path: Path) -> None:
     rows = at(START_NS)
     path = write(tmp_path / "a.dbn", rows, metadata(symbols={"ONE": 1, "TWO": 2, "SIX": 6}))
