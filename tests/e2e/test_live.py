@@ -185,6 +185,7 @@ def test_a_gap_is_said_until_the_books_are_whole_again(tmp_path: Path) -> None:
             gateway.limit = len(gateway.records)
             assert pipeline.wait() == 0, pipeline.log[-4000:]
             assert "not in the replay window" in pipeline.log
+            assert pipeline.log.count('"live gap"') == 2, "not one for each connection that is refused"
         final = [json.loads(line) for line in (data / "final-books.jsonl").read_text().splitlines()]
         truth = [json.loads(line) for line in books_of(gateway.records, gateway.symbols)]
         for line, true in zip(final, truth, strict=True):

@@ -60,6 +60,7 @@ class GaplessStream:
         self._connection: LiveConnection | None = None
         self._parser: StreamParser | None = None
         self._needs_snapshot = False
+        self._has_taken = True  # records since the last gap
         self._replaying = False  # what the last connection subscribed to
         self._has_snapshot = options.snapshot and options.start is None
 
@@ -80,7 +81,7 @@ class GaplessStream:
             "live gap", dataset=self._options.dataset, why=reason, instrument_id=instrument_id or None
         )
         message = gap(reason, from_ns or None, to_ns, instrument_id)
-        self.is_whole = False
+        self.is_whole = self._has_taken = False
         return message, encode_own(message)
 
     def note(self, message: Message) -> None:
@@ -105,7 +106,8 @@ class GaplessStream:
         mbo = Subscription("mbo", start=self._options.start, snapshot=with_snapshot)
         is_begun = newest and self._has_snapshot and not self.is_whole
         if (self.tracker.has_open_snapshot or is_begun) and not self._needs_snapshot:
-            items.append(self._gap("the connection broke inside a snapshot", newest, None))
+            if self._has_taken:  # else the last gap still says it
+                items.append(self._gap("the connection broke inside a snapshot", newest, None))
             self._needs_snapshot = True
         away_s = time.time() - self.last_seen_s if self.last_seen_s else 0.0
         if self.has_lost_records or self._needs_snapshot or (newest and away_s > REPLAY_WINDOW_S):
@@ -220,6 +222,7 @@ class GaplessStream:
                     break
                 continue
             kept += len(piece)
+            self._has_taken = True
             items.append((piece, b""))
             self._look_for_silence(before, piece)
             before = int(piece["ts_recv"][-1])
