@@ -223,13 +223,20 @@ class GaplessStream:
                 continue
             kept += len(piece)
             self._has_taken = True
-            items.append((piece, b""))
             self._look_for_silence(before, piece)
             before = int(piece["ts_recv"][-1])
-            if not self.is_whole and not piece["flags"][-1] & F_SNAPSHOT:
-                items += self._whole()
+            items += self._with_end_of_snapshots(piece)
         self._counts.replayed_records.inc(len(records) - kept)
         return items
+
+    def _with_end_of_snapshots(self, records: Rows) -> list[Logical]:
+        """The records, and before the first that is not of a snapshot what `_whole` says."""
+        if self.is_whole or records["flags"][-1] & F_SNAPSHOT or not (whole := self._whole()):
+            return [(records, b"")]
+        ends = np.flatnonzero(records["flags"] & F_SNAPSHOT)
+        live = int(ends[-1]) + 1 if len(ends) else 0
+        head: list[Logical] = [(records[:live], b"")] if live else []
+        return [*head, *whole, (records[live:], b"")]
 
     def _look_for_silence(self, before: int, records: Rows) -> None:
         """Say a jump of ts_recv: a capture that stood still, or a quiet market; no records are known to be missing."""
