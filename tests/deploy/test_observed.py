@@ -33,7 +33,8 @@ PATHS = (
 LIVE_ONLY = (
     "mbo_ingest_journaled_items",
     "mbo_ingest_feed_back_records",
-)  # a simulated market has no journal
+    "mbo_ingest_live_",
+)  # a simulated market has no journal and no connection
 SCRAPES = 11  # of a minute, every 5 s
 
 
