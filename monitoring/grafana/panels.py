@@ -140,7 +140,7 @@ INGEST: list[Row] = [
     (
         "Databento Live",
         [
-            ("Connected", "short", [last("mbo_ingest_live_connected", "feed", FEED)]),
+            ("Connected", "short", [last("mbo_ingest_live_up", "feed", FEED)]),
             ("Reconnects (an hour)", "short", [(
                 f"sum by (feed, why) (increase(mbo_ingest_live_reconnects_total{FEED}[1h]))", "{{feed}} {{why}}",
             )]),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
 from services.ingest.sources.connection import Why
 from shared import metrics
-from shared.dbn.messages import RTYPES
+from shared.dbn.messages import ERROR_CODES, RTYPES
 
 
 class LiveMetrics:
@@ -17,15 +15,14 @@ class LiveMetrics:
 
     def __init__(self, feed: str) -> None:
         get, self._feed = metrics.get, feed
-        self.connected = get("mbo_ingest_live_connected").labels(feed)
+        metrics.zero("mbo_ingest_live_", feed=feed, code=ERROR_CODES)
+        self.connected = get("mbo_ingest_live_up").labels(feed)
         self.pending_bytes = get("mbo_ingest_live_pending_bytes").labels(feed)
         self.heartbeats = get("mbo_ingest_live_heartbeats_total").labels(feed)
         self.slow_warnings = get("mbo_ingest_live_slow_warnings_total").labels(feed)
         self.silences = get("mbo_ingest_live_silences_total").labels(feed)
         self.replayed_records = get("mbo_ingest_live_replayed_records_total").labels(feed)
         self._reconnects = get("mbo_ingest_live_reconnects_total")
-        for why in get_args(Why):
-            self._reconnects.labels(feed, why)
         self._errors = get("mbo_ingest_live_errors_total")
         self._passed_over = get("mbo_ingest_live_passed_over_records_total")
 

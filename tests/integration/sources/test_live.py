@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import databento
 import databento_dbn as dbn
@@ -18,6 +18,7 @@ import pytest
 from services.ingest.sources import connection
 from services.ingest.sources.base import EndOfSource
 from services.ingest.sources.live import LiveSource
+from shared import metrics
 from shared.errors import SourceError, UsageError
 from shared.orderbook.reference import ReferenceBooks
 from shared.records import MBO, Rows
@@ -123,10 +124,10 @@ def test_twelve_broken_connections_leave_the_same_records(
     assert same(taken.records, market_rows)
     assert counted("reconnects_total", why="broken") + counted("reconnects_total", why="closed") == 12
     assert counted("replayed_records_total") > 0
-    assert counted("connected") == 1
+    assert counted("up") == 1
     assert taken.gaps() == []
     taken.source.close()
-    assert counted("connected") == 0
+    assert counted("up") == 0
 
 
 @pytest.mark.slow
@@ -300,7 +301,7 @@ def test_the_session_ends_before_the_first_record_at_the_end(
     taken = Taken(live(end=end))
     eventually(lambda: ended(taken), every_s=0)
     assert same(taken.records, market_rows[market_rows["ts_recv"] < end])
-    assert counted("connected") == 0
+    assert counted("up") == 0
     with pytest.raises(EndOfSource):
         taken.more()
 
@@ -464,6 +465,13 @@ def test_a_jump_in_ts_recv_is_said(gateway: FakeGateway, live: Make, capsys: Any
     Taken(live()).until(COUNT)
     assert "live silence" in capsys.readouterr().err
     assert counted("silences_total") == 1
+
+
+def test_every_reason_of_a_reconnect_is_counted_from_the_start(live: Make, counted: Count) -> None:
+    live()
+    (row,) = [row for row in metrics.METRICS if row.name == "mbo_ingest_live_reconnects_total"]
+    assert set(row.values["why"]) == set(get_args(connection.Why))
+    assert b'mbo_ingest_live_reconnects_total{feed="live-test_every_reason' in metrics.render()
 
 
 def test_an_unreachable_gateway_is_tried_again_and_said(live: Make, capsys: Any, counted: Count) -> None:
