@@ -37,6 +37,7 @@ MAX_HEAD_BYTES = 65_536
 RELAY_BYTES = 65_536
 MAX_JSON_BYTES = 64 * 1024 * 1024
 RECORDED_EVERY_S = 30.0
+RECORDED_FIRST_S = 1.0  # until there is any: a demo has history after seconds
 Job = dict[str, Any]
 
 
@@ -247,7 +248,7 @@ class Recaller:
                         context.recorded = {
                             (feed, number): (first, last) for feed, number, first, last in rows
                         }
-            await asyncio.sleep(RECORDED_EVERY_S)
+            await asyncio.sleep(RECORDED_EVERY_S if context.recorded else RECORDED_FIRST_S)
 
     def close(self) -> None:
         self._worker.stop()
