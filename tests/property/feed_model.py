@@ -164,6 +164,9 @@ def _take(world: World, index: int, *, random_tokens: bool) -> Iterator[tuple[st
 def _append(world: World, index: int, owner: Owner) -> Iterator[tuple[str, World]]:
     """The next item that a shard lacks, by compare-and-append; a refusal or a lost reply: all is dropped."""
     wanted = [shard for shard in range(SHARDS) if owner.ends[shard] < len(of_shard(shard))]
+    if not wanted and owner.ends != tuple(len(shard.items) for shard in world.shards):
+        # Nothing to append, but it polls every shard's node: one that came back has cut the connection.
+        yield f"connection lost {index}", world.with_owner(index, Owner())
     for number in wanted[:1]:
         shard, end = world.shards[number], owner.ends[number]
         if shard.writer != owner.token or len(shard.items) != end:
