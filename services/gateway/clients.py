@@ -35,7 +35,7 @@ class Client:
         "group",
         "lag",
         "lag_since",
-        "lag_views",
+        "lag_told",
         "lease",
         "opened",
         "pending",
@@ -57,7 +57,7 @@ class Client:
         self.pending: list[bytes] = []  # live blocks while a resume is read from the streams
         self.lag: dict[ShardKey, Position] | None = None
         self.lag_since = 0.0
-        self.lag_views = 0  # of the group's views, those it had been told of then
+        self.lag_told = 0  # what its group had been told then, as Group.told
         self.closed = False
 
 
@@ -71,6 +71,7 @@ class Group:
         self.prefix: list[bytes] = []  # hello and snapshots that go before the chunks of this drain
         self.last_write = 0.0
         self.sent: dict[ShardKey, Position] = {}  # where its clients stand after the last block
+        self.told = 0  # Topic.starts at that time: a topic started later is still to be announced
         self._packer = _full_flush_packer() if subscription.compress else None
 
     def add(self, topics: Iterable[Topic]) -> list[Topic]:

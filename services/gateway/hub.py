@@ -135,7 +135,7 @@ class Hub:
                 position = group.position()
                 parts.append(vector.id_block(position))
                 self._write(group, group.frame(b"".join(parts)), now)
-                group.sent = position
+                group.sent, group.told = position, Topic.starts
 
     def _write(self, group: Group, frame: bytes, now: float) -> None:
         group.last_write = now

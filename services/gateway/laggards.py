@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from services.gateway import close_codes, vector
 from services.gateway.clients import Client, Group
 from services.gateway.close_codes import Bye
 from services.gateway.settings import GatewaySettings
 from services.gateway.topic import Topic
-from services.gateway.vector import Position, ShardKey
 from shared import metrics
 
 
@@ -30,7 +29,7 @@ class Laggards:
     def add(self, client: Client, group: Group, now: float) -> None:
         """Remember where the client stands (before this write); what comes is not written to it."""
         client.lag = dict(group.sent)
-        client.lag_views = len(group.topics)
+        client.lag_told = group.told
         client.lag_since = now
         self.clients[client] = None
         metrics.get("mbo_gateway_lags_total").inc()
@@ -50,11 +49,7 @@ class Laggards:
     def _go_on(self, client: Client, group: Group) -> None:
         assert client.lag is not None
         now_ns = time.time_ns()
-        anew = [
-            topic
-            for index, topic in enumerate(group.topics)
-            if index >= client.lag_views or not self._same_session(client.lag, topic)
-        ]
+        anew = [topic for topic in group.topics if topic.started > client.lag_told]
         parts = (
             [self._hello(group, anew, now_ns)] if anew else []
         )  # the one that was said meanwhile was dropped
@@ -62,8 +57,8 @@ class Laggards:
             if not topic.lossless:
                 parts.append(topic.snapshot(now_ns))
                 continue
-            same = self._same_session(client.lag, topic)
-            missed = topic.after(client.lag[topic.key.shard].ordinal) if same else None
+            stood = client.lag.get(topic.key.shard) if topic.started <= client.lag_told else None
+            missed = topic.after(stood.ordinal) if stood else None
             if missed is None:
                 self._close(client, close_codes.SLOW)
                 return
@@ -72,8 +67,3 @@ class Laggards:
         client.lag = None
         metrics.get("mbo_gateway_conflated_total").labels("client").inc()
         client.transport.write(group.private(b"".join((*parts, vector.id_block(group.position())))))
-
-    @staticmethod
-    def _same_session(stood: Mapping[ShardKey, Position], topic: Topic) -> bool:
-        at = stood.get(topic.key.shard)
-        return at is not None and at.session == topic.books.session

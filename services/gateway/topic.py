@@ -37,6 +37,7 @@ class Topic:
 
     ring_bytes = RING_BYTES
     lossless = False  # a slow client may not miss a chunk
+    starts = 0  # of all topics of the process: counted when one is made or starts over
     min_interval_s = 0.0  # between chunks, whatever the subscription says
 
     def __init__(self, key: TopicKey, books: ShardBooks, symbol: str, dataset: str) -> None:
@@ -44,6 +45,7 @@ class Topic:
         self.view = key.view
         self.head = {"view": self.view, "symbol": symbol, "channel": key.channel}  # members of every event
         self.q = books.ordinal
+        self._begin()
         self.ring: deque[tuple[int, int, bytes]] = deque()
         self._ring_size = 0
         self.since = self.q  # the ring holds everything after it
@@ -72,7 +74,12 @@ class Topic:
 
     # -- common ------------------------------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        Topic.starts += 1
+        self.started = Topic.starts
+
     def reset(self) -> None:
+        self._begin()
         self.forget()
         self._start = None
         self.ring.clear()
