@@ -2,6 +2,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.installed
 WARM := .venv/.warm
+AT_ONCE ?= 3# tests at once: most of their time is waiting for processes to start and die
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
 .PHONY: help install lock format check test test-all test-page chaos mutants bench curves demo browser screenshots \
@@ -41,7 +42,7 @@ check: install ## ruff, mypy strict, import contracts, wheel smoke test
 	$(PY) -m tests.deploy.wheel_smoke
 
 test: install ## all tests that fit into a few minutes
-	$(PY) -m pytest -q -m "not slow and not browser"
+	$(PY) -m pytest -q -n $(AT_ONCE) --dist loadfile -m "not slow and not browser"
 
 test-all: install browser ## every test, the long proofs too
 	$(PY) -m pytest -q
