@@ -78,12 +78,15 @@ def cut_tail(broker: Broker, stream: str, count: int) -> None:
 
 
 def check_exactly_once(broker: Broker, sent: Rows) -> None:
-    """Every shard's ordinals are contiguous and its records are the source's, in order, byte for byte."""
+    """In the newest session every shard's ordinals are contiguous, its records the source's, in order, byte for byte."""
     found = 0
     for shard in range(SHARDS):
-        last, records, kinds = 0, [], []
+        at, last, records, kinds = 0, 0, [], []
         for entry_id, entry in entries(broker, shard):
-            assert parse_id(entry_id)[1] == entry.last
+            session, ordinal = parse_id(entry_id)
+            assert ordinal == entry.last
+            if session != at:  # the feed's node lost its metadata: a session from the source's beginning
+                at, last, records, kinds = session, 0, [], []
             assert entry.first == last + 1
             last = entry.last
             if entry.records is not None:
