@@ -78,7 +78,7 @@ def cut_tail(broker: Broker, stream: str, count: int) -> None:
 
 
 def check_exactly_once(broker: Broker, sent: Rows) -> None:
-    """In the newest session every shard's ordinals are contiguous, its records the source's, in order, byte for byte."""
+    """In the newest session every shard's ordinals are contiguous, its records the source's, byte for byte."""
     found = 0
     for shard in range(SHARDS):
         at, last, records, kinds = 0, 0, [], []
