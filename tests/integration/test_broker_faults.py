@@ -134,10 +134,13 @@ def check_all(server: Pair | Cluster, prefix: str, both: Both, sent: Rows) -> No
         engine.apply(records, 2)
         engine.end(len(records) + 2)
         assert both.worker.owned[FEED, shard].state.state_hash() == engine.state_hash()
-        last = 0
+        at = last = 0
         for entry_id, fields in broker.call("XRANGE", broker.keys.shard(FEED, shard, "out"), "-", "+"):
             entry = decode_out(fields[1])
-            assert (entry.first, entry.last) == (last + 1, parse_id(entry_id)[1])
+            session, ordinal = parse_id(entry_id)
+            if session != at:  # the feed's node lost its metadata: a session from the source's beginning
+                at, last = session, 0
+            assert (entry.first, entry.last) == (last + 1, ordinal)
             last = entry.last
         assert last == len(records) + 2
     broker.close()
