@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.benchmarks.report import answer, machine, markdown, put
+from tests.benchmarks.report import answer, chosen, ended, machine, markdown, put
 
 PLOTS = Path(__file__).with_name("plots")
 
@@ -84,12 +84,8 @@ def plot(curve: Curve, points: Sequence[tuple[int, dict[str, Any]]]) -> Path:
 
 
 def main(names: Sequence[str]) -> int:
-    known = {curve.name: curve for curve in CURVES}
-    if unknown := [name for name in names if name not in known]:
-        print(f"no curve {unknown[0]!r}: there are {', '.join(known)}", file=sys.stderr)
-        return 2
     failed = []
-    for curve in [known[name] for name in names] or CURVES:
+    for curve in chosen(CURVES, names):
         points = []
         for value in curve.values:
             print(f"{curve.name}: {curve.option} {value} …", flush=True)
@@ -104,9 +100,7 @@ def main(names: Sequence[str]) -> int:
             picture = plot(curve, points).relative_to(PLOTS.parent)
             put(f"curve {curve.name}", f"### Curve: {curve.name}\n{machine()}; options `{curve.args}`\n\n"
                 f"![{curve.name}]({picture})\n\n{text}")  # fmt: skip
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return bool(failed)
+    return ended(failed)
 
 
 if __name__ == "__main__":

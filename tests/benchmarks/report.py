@@ -14,10 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 Table = Iterator[Sequence[object]]  # the head first
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 class Benchmark(NamedTuple):
@@ -140,13 +148,24 @@ def answer(args: str) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode == 0 else None
 
 
-def main(names: Sequence[str]) -> int:
-    known = {each.name: each for each in BENCHMARKS}
+def chosen(rows: Sequence[N], names: Sequence[str]) -> Sequence[N]:
+    """The rows of these names, all of them without any; SystemExit that lists the names there are."""
+    known = {each.name: each for each in rows}
     if unknown := [name for name in names if name not in known]:
-        print(f"no benchmark {unknown[0]!r}: there are {', '.join(known)}", file=sys.stderr)
-        return 2
+        raise SystemExit(f"{unknown[0]!r} is none of: {', '.join(known)}")
+    return [known[name] for name in names] or rows
+
+
+def ended(failed: Sequence[str]) -> int:
+    """The exit status, and what failed, said."""
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+def main(names: Sequence[str]) -> int:
     failed = []
-    for each in [known[name] for name in names] or BENCHMARKS:
+    for each in chosen(BENCHMARKS, names):
         print(f"{each.command} …", flush=True)
         found = answer(each.args)
         if found is None:
@@ -155,9 +174,7 @@ def main(names: Sequence[str]) -> int:
         text = markdown(each.table(found))
         put(each.name, f"### {each.name}\n`{each.command}` · {machine()}\n\n{text}")
         print(text, flush=True)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return bool(failed)
+    return ended(failed)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ last states while the others keep theirs.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from tests.property.ownership_model import can_reach
+from tests.property import search
+from tests.property.search import Violation, can_reach
 
 ITEMS = 2
 SHARDS = 2
@@ -84,10 +85,6 @@ class World:
 
 def _put(row: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
     return (*row[:index], value, *row[index + 1 :])
-
-
-class Violation(AssertionError):
-    """The protocol did something it must not."""
 
 
 def of_shard(shard: int) -> tuple[int, ...]:
@@ -190,27 +187,7 @@ def check(world: World) -> None:
 
 def explore(*, compares: bool = True, random_tokens: bool = True) -> dict[World, list[World]]:
     """All reachable worlds and their successors; raises Violation with the shortest way there."""
-    start = World()
-    came: dict[World, tuple[World, str] | None] = {start: None}
-    graph: dict[World, list[World]] = {}
-    queue = deque([start])
-    while queue:
-        world = queue.popleft()
-        try:
-            check(world)
-            following = list(steps(world, compares=compares, random_tokens=random_tokens))
-        except Violation as violation:
-            way, at = [], came[world]
-            while at is not None:
-                way.append(at[1])
-                at = came[at[0]]
-            raise Violation(f"{violation}; way: {' → '.join(way[::-1])}") from None
-        graph[world] = [after for _, after in following]
-        for name, after in following:
-            if after not in came:
-                came[after] = (world, name)
-                queue.append(after)
-    return graph
+    return search.explore(World(), partial(steps, compares=compares, random_tokens=random_tokens), check)
 
 
 def stuck(graph: dict[World, list[World]]) -> list[World]:

@@ -10,10 +10,12 @@ expires; the broker comes back without its last states, which can undo leases, e
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
+
+from tests.property import search
+from tests.property.search import Violation, can_reach
 
 RECORDS = 2  # of input to commit
 WORKERS = 2
@@ -23,7 +25,6 @@ MAX_CRASHES = 1
 HISTORY = 3  # broker states it can fall back to
 
 Token = tuple[int, int]  # epoch, random
-W = TypeVar("W")
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,6 @@ class World:
         if broker == self.broker:
             return self
         return replace(self, broker=broker, past=(*self.past, self.broker)[-HISTORY:])
-
-
-class Violation(AssertionError):
-    """The protocol did something it must not."""
 
 
 def steps(world: World, *, random_tokens: bool = True) -> Iterator[tuple[str, World]]:
@@ -150,48 +147,7 @@ def check(world: World) -> None:
 
 def explore(*, random_tokens: bool = True) -> dict[World, list[World]]:
     """All reachable worlds and their successors; raises Violation with the shortest way there."""
-    start = World()
-    came: dict[World, tuple[World, str] | None] = {start: None}
-    graph: dict[World, list[World]] = {}
-    queue = deque([start])
-    while queue:
-        world = queue.popleft()
-        try:
-            check(world)
-            following = list(steps(world, random_tokens=random_tokens))
-        except Violation as violation:
-            raise Violation(f"{violation}; way: {' → '.join(_way(came, world))}") from None
-        graph[world] = [after for _, after in following]
-        for name, after in following:
-            if after not in came:
-                came[after] = (world, name)
-                queue.append(after)
-    return graph
-
-
-def _way(came: dict[World, tuple[World, str] | None], world: World) -> list[str]:
-    names = []
-    at = came[world]
-    while at is not None:
-        names.append(at[1])
-        at = came[at[0]]
-    return names[::-1]
-
-
-def can_reach(graph: dict[W, list[W]], goal: Callable[[W], bool]) -> set[W]:
-    """All worlds from which some way leads to the goal."""
-    back: dict[W, list[W]] = {}
-    for world, following in graph.items():
-        for after in following:
-            back.setdefault(after, []).append(world)
-    reach = {world for world in graph if goal(world)}
-    queue = deque(reach)
-    while queue:
-        for before in back.get(queue.popleft(), ()):
-            if before not in reach:
-                reach.add(before)
-                queue.append(before)
-    return reach
+    return search.explore(World(), partial(steps, random_tokens=random_tokens), check)
 
 
 def stuck(graph: dict[World, list[World]]) -> list[World]:
