@@ -77,6 +77,7 @@ class FakeGateway:
         self._server: asyncio.Server | None = None
         self._clock: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -102,13 +103,14 @@ class FakeGateway:
     async def _stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for session in self.sessions:
-            session.writer.transport.abort()
+        for writer in self._writers:  # those of ended sessions too: a close waits for a peer that may not read
+            writer.transport.abort()
         tasks = [*self._tasks, *([self._clock] if self._clock else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
+        await asyncio.sleep(0)  # what was aborted ends in the loop's next turn
 
     @property
     def address(self) -> str:
@@ -142,6 +144,7 @@ class FakeGateway:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.append(writer)
         self.connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._talk(reader, writer)
