@@ -103,7 +103,8 @@ class FakeGateway:
     async def _stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in self._writers:  # those of ended sessions too: a close waits for a peer that may not read
+        # Those of ended sessions too: a close waits for a peer that may not read.
+        for writer in self._writers:
             writer.transport.abort()
         tasks = [*self._tasks, *([self._clock] if self._clock else [])]
         for task in tasks:
