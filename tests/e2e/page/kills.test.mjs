@@ -30,9 +30,10 @@ test("the gateway is killed under the page: it resumes, without a reload, with t
   await hasBook(page);
   await badge(page, "LIVE");
   await page.evaluate(() => (window.notReloaded = true));
-  const { events } = await page.evaluate(() => ({ events: window.mbostream.instrument.events }));
   process.kill(await pidOf("gateway"), "SIGKILL");
   await eventually(page, () => /RECONNECTING|CONNECTING/.test(document.querySelector(".badge.state").textContent), null, 20_000);
+  // Counted from here: a stream is open before its hello, and what came before the kill is no sign of a resume.
+  const events = await page.evaluate(() => window.mbostream.instrument.events);
   await eventually(page, (n) => window.mbostream.live.connection.phase === "open" && window.mbostream.instrument.events > n + 5, events, 120_000);
   assert.ok(await page.evaluate(() => window.notReloaded));
   const { page: shown, rest } = await page.evaluate(compareAtCommonPosition, symbol);
