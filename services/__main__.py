@@ -24,10 +24,10 @@ COMMANDS = {
     "backfill": ("services.backfill", "repair a recorded gap from Databento Historical"),
 }
 BENCHES = {
-    "engine": ("services.bench_engine", "records a second through the order-book engine"),
-    "pipeline": ("services.bench_pipeline", "the real services end to end: rate, latency, CPU, memory"),
-    "persist": ("services.bench_persist", "records a second into blocks, bytes a record, queries"),
-    "sse": ("services.bench_sse", "fan-out to many clients"),
+    "engine": ("services.bench.engine", "records a second through the order-book engine"),
+    "pipeline": ("services.bench.pipeline", "the real services end to end: rate, latency, CPU, memory"),
+    "persist": ("services.bench.persist", "records a second into blocks, bytes a record, queries"),
+    "sse": ("services.bench.sse", "fan-out to many clients"),
 }
 # One service a process: what containers run. A module has main(argv) -> exit status and settings of its own.
 SERVICES = {

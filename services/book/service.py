@@ -21,7 +21,8 @@ from shared.broker import Broker, Command, Entry, Pending
 from shared.clock import Clock, SystemClock
 from shared.errors import Gap, UsageError
 from shared.images import Staged
-from shared.orderbook.engine import ANOMALIES, make_engine
+from shared.orderbook.engine import ANOMALIES
+from shared.orderbook.engines import make_engine
 from shared.records import MBO
 from shared.wire.keys import stream_id
 

@@ -67,6 +67,7 @@ class App:
             },
         )
         self.rest.state.context = context
+        self.rest.state.routes = REST
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -6,6 +6,7 @@ import functools
 import json
 from typing import Any
 
+from services.gateway.routes.streams import REPLAY_PARAMS, STREAM_PARAMS
 from services.gateway.table import Param, Rest
 from shared.wire import schemas
 
@@ -97,13 +98,10 @@ def _stream(path: str, summary: str, params: list[Param]) -> dict[str, Any]:
 
 
 @functools.cache
-def document() -> dict[str, Any]:
-    """The whole document, made once."""
-    from services.gateway.app import REST
-    from services.gateway.routes.streams import REPLAY_PARAMS, STREAM_PARAMS
-
+def document(routes: tuple[Rest, ...]) -> dict[str, Any]:
+    """The whole document of these routes and the two streams, made once."""
     paths: dict[str, Any] = {}
-    for rest in REST:
+    for rest in routes:
         paths.setdefault(rest.path, {})[rest.method.lower()] = _operation(rest)
     paths["/v1/stream"] = _stream("/v1/stream", "Live events", STREAM_PARAMS)
     paths["/v1/replay"] = _stream("/v1/replay", "Recorded events by market time", REPLAY_PARAMS)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Param:
     """A query or path parameter: `schema` is its JSON Schema."""
 
@@ -24,7 +24,7 @@ class Param:
     example: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rest:
     """One route: `answer` is a schema name of shared/wire/schemas, or a media type."""
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.export import layouts, mbp_kernel
-from shared.orderbook.engine import Engine, Level, make_engine
+from shared.orderbook.engine import Engine, Level
+from shared.orderbook.engines import make_engine
 from shared.records import MBO, MBO_SIGNED, Rows, joined
 from shared.units import (
     ACTION_CLEAR,

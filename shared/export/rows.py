@@ -13,7 +13,7 @@ from shared.export import layouts
 from shared.export.mbp import Mbp
 from shared.history import History
 from shared.history_types import Span, cut_by_time
-from shared.orderbook.engine import restore_engine
+from shared.orderbook.engines import restore_engine
 from shared.records import MBO, Rows, joined
 from shared.units import ACTION_TRADE
 

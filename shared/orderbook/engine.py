@@ -8,7 +8,7 @@ F_LAST. Nothing inside an event leaves the engine: records of an event still ope
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from shared.records import AUCTION, BBO, LEVEL, TOUCHED, TRADE, Rows, empty
 
@@ -161,29 +161,3 @@ class Engine(Protocol):
 
     def order_rows(self, publisher_id: int, instrument_id: int) -> Rows:
         """ORDER rows of one book: bids then asks, levels best first, each in queue order."""
-
-
-def make_engine(policy: Policy = "uncross", kind: str = "numba", *, outputs: Outputs = "all") -> Engine:
-    """An empty engine. ValueError for an unknown policy or kind."""
-    if policy not in POLICIES:
-        raise ValueError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
-    engine: Engine = _engine(kind)(policy, outputs=outputs)
-    return engine
-
-
-def restore_engine(body: bytes, kind: str = "numba", *, outputs: Outputs = "all") -> Engine:
-    """The engine of an image; ImageError if it is damaged, too large or newer than this program."""
-    engine: Engine = _engine(kind).restore(body, outputs=outputs)
-    return engine
-
-
-def _engine(kind: str) -> Any:
-    if kind == "numba":
-        from shared.orderbook.books import Books
-
-        return Books
-    if kind == "reference":
-        from shared.orderbook.reference import ReferenceBooks
-
-        return ReferenceBooks
-    raise ValueError(f"engine {kind!r} is none of numba, reference")

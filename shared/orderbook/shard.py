@@ -9,7 +9,8 @@ from typing import Any
 import msgpack
 
 from shared.errors import ImageError
-from shared.orderbook.engine import NOTHING, Batch, Engine, Policy, make_engine, restore_engine
+from shared.orderbook.engine import NOTHING, Batch, Engine, Policy
+from shared.orderbook.engines import make_engine, restore_engine
 from shared.wire.codec import InEntry
 
 MAGIC = b"MBOS"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services import bench_engine
+from services.bench import cases
 from shared.dbn import Metadata, Reader, Writer
 from shared.orderbook.books import Books
 from shared.orderbook.image import decode, encode
@@ -35,7 +35,7 @@ def timed(name: str, count: int, unit: str, work: Callable[[], object]) -> None:
 
 
 def images() -> None:
-    data = bench_engine._deep(1)
+    data = cases.deep(1)
     assert data.warm is not None
     engine = Books("raw")
     engine.apply(data.warm, 1)
@@ -51,7 +51,7 @@ def images() -> None:
 
 
 def batches() -> None:
-    data = bench_engine._one_of_many(4)
+    data = cases.one_of_many(4)
     for size in (1, 10, 100, 1000, 10_000):
         records = data.records[: min(len(data.records), size * 20_000)]
         engine = Books("uncross")
@@ -71,7 +71,7 @@ def batches() -> None:
 
 def file_to_book(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        records = bench_engine._file(str(path), 50)[0].records
+        records = cases.file(str(path), 50)[0].records
         for name in ("big.dbn", "big.dbn.zst"):
             with Writer(Path(folder) / name, Metadata(dataset="GLBX.MDP3")) as out:
                 out.write(records)
@@ -89,7 +89,7 @@ def file_to_book(path: Path) -> None:
 
 
 def level_rows(path: Path) -> None:
-    records = bench_engine._file(str(path), 10)[0].records
+    records = cases.file(str(path), 10)[0].records
     engine = Books("raw")
     rows = np.concatenate(
         [engine.apply(records[at : at + 1000], at).levels for at in range(0, len(records), 1000)]

@@ -28,7 +28,8 @@ from services.persist.sql import connect
 from services.persist.store import feeds_in
 from shared.client import Client
 from shared.dbn import Reader
-from shared.orderbook.engine import Policy, make_engine
+from shared.orderbook.engine import Policy
+from shared.orderbook.engines import make_engine
 from shared.orderbook.lines import final_lines
 from shared.records import MBO, Rows
 from shared.units import UNDEF_PX, UNDEF_TS, px_to_str

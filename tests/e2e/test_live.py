@@ -23,7 +23,7 @@ from services.ingest.simulator.market import MarketSpec
 from services.ingest.simulator.simulation import Simulation
 from services.persist.sql import connect
 from shared.dbn import Reader
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.orderbook.lines import final_lines
 from shared.records import Rows
 from shared.units import UNDEF_PX

@@ -15,7 +15,7 @@ from services.ingest.settings import IngestSettings
 from shared.broker import Broker
 from shared.clock import SystemClock
 from shared.errors import MboError
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.wire.codec import decode_out
 from shared.wire.keys import parse_id

@@ -13,7 +13,8 @@ import pytest
 from services.__main__ import dispatch
 from shared.dbn import Metadata, Reader, Writer
 from shared.errors import SourceError, UsageError
-from shared.orderbook.engine import POLICIES, make_engine
+from shared.orderbook.engine import POLICIES
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.units import F_LAST
 from tests.support.orderbook import Pair, plausible

@@ -21,7 +21,8 @@ import numpy as np
 from services.ingest.simulator.market import MarketSpec
 from services.ingest.simulator.simulation import Simulation
 from services.ingest.simulator.state import ASK, BID
-from shared.orderbook.engine import Batch, Engine, make_engine
+from shared.orderbook.engine import Batch, Engine
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.units import ACTION_TRADE, SIDE_ASK, SIDE_BID, SIDE_NONE
 

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from shared import units
-from shared.orderbook.engine import Batch, Engine, Policy, make_engine, restore_engine
+from shared.orderbook.engine import Batch, Engine, Policy
+from shared.orderbook.engines import make_engine, restore_engine
 from shared.records import LEVEL, MBO, Rows
 
 BOOKS = ((1, 7), (1, 8), (2, 7), (65535, 2**32 - 1))

@@ -20,7 +20,7 @@ NAME = Param("name", "an event or answer", {"type": "string", "enum": list(NAMES
 
 async def openapi_json(request: Request) -> Response:
     checked(request, ())
-    return json_answer(request, openapi.document())
+    return json_answer(request, openapi.document(request.app.state.routes))
 
 
 async def schema(request: Request) -> Response:

@@ -17,7 +17,7 @@ from services.book.settings import BookSettings
 from services.ingest.router import split
 from shared import metrics
 from shared.broker import Broker
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.wire.codec import InEntry, decode_in, decode_out
 from tests.integration.ingest.test_publisher import SHARDS, Writer

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.gateway import openapi
+from services.gateway.app import REST
 from shared.broker import Broker
 from tests.support.gateway import Feed, Gateway
 from tests.support.mbo import record, rows
@@ -34,7 +35,7 @@ def gateway(broker_url: str) -> Iterator[Gateway]:
 
 
 def rest_only() -> dict[str, Any]:
-    document: dict[str, Any] = dict(openapi.document())
+    document: dict[str, Any] = dict(openapi.document(REST))
     document["paths"] = {path: item for path, item in document["paths"].items() if path not in SSE}
     return document
 

@@ -15,7 +15,7 @@ from shared.broker import Broker
 from shared.export import export
 from shared.export.layouts import MBP1, MBP10
 from shared.export.mbp import Mbp
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.units import F_LAST, F_SNAPSHOT, F_TOB, SIDE_ASK, SIDE_BID, UNDEF_PX
 from tests.support.mbo import random_rows

@@ -13,7 +13,7 @@ import pytest
 from services import simulate
 from shared.dbn import Reader
 from shared.errors import SourceError, UsageError
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.records import MBO, Rows
 from shared.units import SIDE_ASK, SIDE_BID
 

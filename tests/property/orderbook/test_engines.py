@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from shared.orderbook.engine import Batch, Policy, make_engine
+from shared.orderbook.engine import Batch, Policy
+from shared.orderbook.engines import make_engine
 from shared.records import BOOK_SNAPSHOT, MBO
 from shared.units import F_LAST, F_TOB
 from tests.support.orderbook import Pair, fold, hostile_record, plausible, records_of

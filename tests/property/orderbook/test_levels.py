@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.orderbook.levels import LevelBooks
 from shared.records import LEVEL
 from shared.units import SIDE_ASK, SIDE_BID

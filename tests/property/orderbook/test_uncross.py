@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.orderbook.uncross import match
 from shared.records import MBO
 from shared.units import F_LAST, SIDE_ASK, SIDE_BID

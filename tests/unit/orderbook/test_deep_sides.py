@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.records import Rows
 from shared.units import SIDE_ASK, SIDE_BID
 from tests.support.mbo import record, rows

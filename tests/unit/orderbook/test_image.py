@@ -11,7 +11,8 @@ import pytest
 
 from shared.errors import ImageError
 from shared.orderbook import image
-from shared.orderbook.engine import Engine, make_engine, restore_engine
+from shared.orderbook.engine import Engine
+from shared.orderbook.engines import make_engine, restore_engine
 from shared.units import F_MBP, F_SNAPSHOT
 from tests.support.books import rec, rows
 from tests.support.orderbook import Pair, plausible

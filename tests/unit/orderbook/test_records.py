@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from shared import units
-from shared.orderbook.engine import EVENT_RECORDS_MAX, Engine, Level, make_engine
+from shared.orderbook.engine import EVENT_RECORDS_MAX, Engine, Level
+from shared.orderbook.engines import make_engine
 from shared.records import (
     BOOK_CROSSED,
     BOOK_LOCKED,

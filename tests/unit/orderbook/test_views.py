@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared.orderbook import views
-from shared.orderbook.engine import Level, make_engine
+from shared.orderbook.engine import Level
+from shared.orderbook.engines import make_engine
 from shared.units import SIDE_ASK, SIDE_BID
 from tests.support.books import rec, rows
 

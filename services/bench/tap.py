@@ -1,6 +1,6 @@
 """The latency clients of `mbo bench pipeline`: streams that note when each event arrived against its stamps.
 
-Run by the benchmark as `python -m services.bench_tap`; one line of JSON in on stdin, the sorted latencies' quantiles
+Run by the benchmark as `python -m services.bench.tap`; one line of JSON in on stdin, the sorted latencies' quantiles
 out when stdin closes. Every stamp is of this machine's one clock: due, sent by ingest, committed by book, written by
 the gateway, received here.
 """

@@ -135,13 +135,13 @@ def _example(warm: Rows | None, records: Rows) -> Callable[[], list[Figures]]:
     return lambda: play(records)
 
 
-# --- the same book in C++, for speed alone: bench_book.cpp ----------------------------------------------------------
+# --- the same book in C++, for speed alone: book.cpp ----------------------------------------------------------
 
 
 @cache
 def _library() -> ctypes.CDLL:
     """Compiled for this machine, as the kernel is."""
-    source = Path(__file__).with_name("bench_book.cpp")
+    source = Path(__file__).with_name("book.cpp")
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "book.so"
         subprocess.run(["g++", "-O3", "-march=native", "-shared", "-fPIC", "-o", built, source], check=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.bench.processes import cpu_s, rss_bytes
 from services.drain import Drain
 from services.launcher import Launcher
 from services.up import UpSettings, children, choose_port
@@ -29,13 +29,12 @@ from shared.broker import Broker
 from shared.dbn import Reader
 from shared.embedded import EmbeddedBroker
 from shared.errors import MboError, UsageError
-from shared.orderbook.engine import make_engine
+from shared.orderbook.engines import make_engine
 from shared.wire.keys import parse_id
 
 START_S = 60.0
 SAMPLE_S = 0.05
 MAX_RATE_RECORDS = 12_000_000  # of a run at full tilt
-TICK_S = os.sysconf("SC_CLK_TCK")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,9 +73,8 @@ def usage(pids: dict[str, list[int]]) -> dict[str, Usage]:
     for role, numbers in pids.items():
         total = found.setdefault(role, Usage())
         for pid in numbers:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            total.cpu_s += (int(fields[11]) + int(fields[12])) / TICK_S
-            total.rss_mb += int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            total.cpu_s += cpu_s(pid)
+            total.rss_mb += rss_bytes(pid) / 1e6
     return found
 
 
@@ -178,7 +176,7 @@ class Run:
         chosen = names[:: max(len(names) // max(self.args.clients, 1), 1)][: self.args.clients]
         paths = [f"/v1/stream?symbols={name}&channels=bbo,book,trades&depth=10" for name in chosen]
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.bench_tap"],
+            [sys.executable, "-m", "services.bench.tap"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -208,6 +206,10 @@ class Run:
             if (self.rate and now - start >= self.args.seconds) or done >= total * 0.97:
                 break
         after = usage(pids)
+        if done == first:
+            raise MboError(
+                f"all {total:,} records were taken before the measurement began: give more --records"
+            )
         million = (done - first) / 1e6
         cpu = {role: (after[role].cpu_s - before[role].cpu_s) / million for role in after if pids[role]}
         return {
