@@ -18,9 +18,8 @@ from shared.orderbook.engine import Outputs, Policy
 
 Array = NDArray[Any]
 _ORDERS, _LEVELS, _CHUNKS, _DIRS, _BOOKS = 4096, 1024, 128, 1024, 32  # room at first
+PIECE = 65_536  # records in one run of the kernel; larger batches are cut, which shows nowhere
 _MODES = {"raw": pools.RAW, "uncross": pools.UNCROSS, "execute": pools.EXECUTE}
-NO_ORDINALS: Array = np.empty(0, np.int64)
-NO_SLOTS: Array = np.empty(0, np.uint32)
 
 
 def zeros(n: int, kind: Any = np.int64) -> Array:
@@ -49,13 +48,14 @@ class Arrays:
         self.policy = policy
         self.outputs = outputs
         self._mode = mode_of(policy, outputs)
-        self._touched_slots: Array = np.empty(0, np.uint32)
         self._reset()
 
     def _reset(self) -> None:
         """Empty pools, small again."""
         self._ordinal = 0
         self._meta = zeros(lo.META_WORDS)
+        self._at = self._meta.ctypes.data
+        self._meta[lo.BATCH] = 1
         for at in (lo.ORDERS_USED, lo.LEVELS_USED, lo.CHUNKS_USED):
             self._meta[at] = 1  # 0 is "none"
         # Nobody outside can choose order ids that collide.
@@ -72,7 +72,11 @@ class Arrays:
         self._dirs = zeros(_DIRS, np.uint32)
         self._dirty = zeros(4 * _LEVELS * lo.DIRTY_WORDS)
         self._graves = zeros(8 * _LEVELS, np.int32)
-        self._drop_carry()
+        # The carry: records of 7 words, their ordinals, the slots of their books.
+        self._carry, self._carry_ordinals = zeros(0), zeros(0)
+        self._carry_slots = zeros(0, np.uint32)
+        self._touched_slots = zeros(_BOOKS, np.uint32)
+        self._effect_room = 0
         self._size_outputs(1024)
 
     def _tell(self) -> None:
@@ -84,7 +88,9 @@ class Arrays:
             (lo.AT_CHUNKS, self._chunks), (lo.AT_CHUNK_N, self._chunk_n), (lo.AT_DIRS, self._dirs),
             (lo.AT_DIRTY, self._dirty), (lo.AT_GRAVES, self._graves), (lo.AT_SLOTS, self._slots),
             (lo.AT_HELD, self._held), (lo.AT_TOUCHED, self._touched_slots), (lo.AT_BBO, self._bbo),
-            (lo.AT_TRADES, self._trades), (lo.AT_AUCTIONS, self._auctions), (lo.AT_EFFECTS, self._effects),
+            (lo.AT_TRADES, self._trades), (lo.AT_AUCTIONS, self._auctions),
+            (lo.AT_CARRY, self._carry), (lo.AT_CARRY_ORDINALS, self._carry_ordinals),
+            (lo.AT_CARRY_SLOTS, self._carry_slots),
         ):  # fmt: skip
             meta[at] = array.ctypes.data
         meta[lo.BOOK_CAP] = len(self._books) // lo.BOOK_WORDS
@@ -98,29 +104,37 @@ class Arrays:
         meta[lo.GRAVE_CAP] = len(self._graves)
         meta[lo.ROW_CAP] = self._room
 
-    def _drop_carry(self) -> None:
-        self._carry: list[Array] = []  # rows of 7 words, in order
-        self._carry_ordinals: Array = NO_ORDINALS
-        self._carry_slots: Array = NO_SLOTS
-
     def _size_outputs(self, n: int) -> None:
-        """Room for the rows of n records. Every record makes at most one row of a kind."""
+        """Room for the rows of n records, the carry's counted. Every record makes at most one row of a kind."""
         self._room = n
         self._slots: Array = np.zeros(n, np.uint32)
         self._held: Array = np.zeros(n, np.uint32)
-        self._bbo: Array = np.empty(n * 9, np.int64)
-        self._trades: Array = np.empty(n * 7, np.int64)
-        self._auctions: Array = np.empty(n * 11, np.int64)
-        self._effects: Array = np.empty(4, np.int64)
-        self._touched_slots = np.concatenate(
-            (self._touched_slots, np.zeros(max(0, n - len(self._touched_slots)), np.uint32))
-        )
+        self._bbo: Array = np.empty(n * lo.BBO_ROW_WORDS, np.int64)
+        self._trades: Array = np.empty(n * lo.TRADE_ROW_WORDS, np.int64)
+        self._auctions: Array = np.empty(n * lo.AUCTION_ROW_WORDS, np.int64)
+        self._size_effects(n if self._effect_room else 0)
+        self._carry = grown(self._carry, n * lo.RECORD_WORDS)
+        self._carry_ordinals = grown(self._carry_ordinals, n)
+        self._carry_slots = grown(self._carry_slots, n)
         self._tell()
 
-    def _make_room(self, n: int) -> None:
-        """Twice as much of what is nearly full: what `_room` in the kernel asks for."""
+    def _size_effects(self, n: int) -> None:
+        """Room for n effects, which only who asks for them has."""
+        self._effect_room = n
+        self._effects: Array = np.empty(n * lo.EFFECT_ROW_WORDS, np.int64)
+        self._meta[lo.AT_EFFECTS] = self._effects.ctypes.data
+
+    def _make_room(self, full: int, n: int) -> None:
+        """Twice as much of what is nearly full, so that n more records fit: `go` in the kernel says what."""
         meta = self._meta
-        if meta[lo.REASON] == lo.DIRTY_FULL:
+        if full == lo.BOOKS_FULL:
+            self._more_books()
+            return
+        if full == lo.OUTPUT_FULL:
+            self._size_outputs(max(int(meta[lo.CARRY_RECORDS]) + n, min(PIECE, 2 * self._room)))
+            return
+        if full == lo.DIRTY_FULL:
+            n += int(meta[lo.CARRIED])
             live = int(meta[lo.LEVELS_USED]) + int(meta[lo.DIRTY])
             need = 1 << (live + 2 * n + 2).bit_length()
             self._dirty = grown(self._dirty, need * lo.DIRTY_WORDS)
@@ -155,6 +169,7 @@ class Arrays:
         self._books = grown(self._books, 2 * len(self._books))
         slots = self._live_slots()
         self._index = zeros(2 * len(self._index), np.int32)
+        self._touched_slots = grown(self._touched_slots, 2 * len(self._touched_slots))
         walk.reindex(self._meta, self._books, self._index, slots)
         self._tell()
 
@@ -163,6 +178,11 @@ class Arrays:
 
     def _word(self, slot: int, at: int) -> int:
         return int(self._books[slot * lo.BOOK_WORDS + at])
+
+    def _carried(self) -> tuple[Array, Array, Array]:
+        """Records (rows of 7 words), ordinals and slots of the carry: views."""
+        n = int(self._meta[lo.CARRY_RECORDS])
+        return self._carry[: n * 7].reshape(-1, 7), self._carry_ordinals[:n], self._carry_slots[:n]
 
     def _live_slots(self) -> Array:
         return self._index[self._index > 0].astype(np.int64) - 1

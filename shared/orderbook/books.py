@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from shared import units
 from shared.orderbook import kernel, pools, walk
 from shared.orderbook import layout as lo
-from shared.orderbook.arrays import NO_ORDINALS, Array, zeros
+from shared.orderbook.arrays import PIECE, zeros
 from shared.orderbook.books_image import ArrayImages
 from shared.orderbook.engine import NOTHING, Batch
 from shared.records import AUCTION, BBO, EFFECT, LEVEL, MBO, TOUCHED, TRADE, Rows, empty
 
-PIECE = 65_536  # records in one run of the kernel; larger batches are cut, which shows nowhere
+_NO_EFFECTS = NOTHING._replace(effects=empty(EFFECT), effect_records=empty(MBO))
 
 
 class Books(ArrayImages):
@@ -22,22 +22,28 @@ class Books(ArrayImages):
 
     def apply(self, records: Rows, first: int, *, effects: bool = False) -> Batch:
         n = len(records)
+        if not n:
+            return _NO_EFFECTS if effects else NOTHING
         if not records.flags.c_contiguous:
             records = np.ascontiguousarray(records)
-        words = records.view(np.uint64)
-        if not words.flags.aligned:  # a view of a file: 3 ns a record
-            words = words.copy()
-        self._meta[lo.BATCH] += 1
-        if n <= PIECE:
-            pieces = [self._run(words, first, effects=effects)] if n else []
-        else:
-            pieces = [
-                self._run(words[at * 7 : (at + PIECE) * 7], first + at, effects=effects)
-                for at in range(0, n, PIECE)
-            ]
-        if n:
-            self._ordinal = first + n - 1
-        return self._flush(pieces, effects)
+        at = kernel.address(records)
+        if at & 7:  # a view of a file: 3 ns a record
+            records = records.view(np.uint8).copy().view(MBO)
+            at = kernel.address(records)
+        self._ordinal = first + n - 1
+        if n <= PIECE and not effects:
+            self._go(at, n, first, 0, self._mode)
+            return self._taken(True)
+        pieces = []
+        for begin in range(0, n, PIECE):
+            piece = records[begin : begin + PIECE]
+            last = begin + len(piece) == n
+            if effects:
+                pieces.append(self._with_effects(piece, first + begin, last))
+            else:
+                self._go(at + begin * MBO.itemsize, len(piece), first + begin, 0, self._mode)
+                pieces.append(self._taken(last))
+        return _joined(pieces)
 
     def end(self, ordinal: int | None = None) -> Batch:
         ordinal = self._ordinal + 1 if ordinal is None else ordinal
@@ -66,115 +72,74 @@ class Books(ArrayImages):
 
     def _pretend(self, slots: list[int], action: int, ordinal: int) -> Batch:
         """Records nobody sent, one a book, which end its event: N at the end of the session, R to clear."""
-        records = np.zeros(len(slots), MBO)
+        n = len(slots)
+        if not n:
+            return NOTHING
+        records = np.zeros(n, MBO)
         keys = self._book_table()[slots, lo.KEY]
         records["publisher_id"], records["instrument_id"] = keys & 0xFFFF, keys >> 16
         records["action"], records["flags"] = action, units.F_LAST
-        pieces = []
-        self._meta[lo.BATCH] += 1
-        if slots:
-            pieces = [self._run(records.view(np.uint64), ordinal, synthetic=len(slots))]
-            applied = self._book_table()[:, lo.APPLY]
-            np.minimum(applied, ordinal, out=applied)
-        return self._flush(pieces, False)
+        self._go(kernel.address(records), n, ordinal, n, self._mode)
+        applied = self._book_table()[:, lo.APPLY]
+        np.minimum(applied, ordinal, out=applied)
+        return self._taken(True)
 
-    def _run(self, words: Array, first: int, *, effects: bool = False, synthetic: int = 0) -> _Piece:
-        n, meta = len(words) // 7, self._meta
-        if n > self._room:
-            self._size_outputs(max(n, min(PIECE, 2 * self._room)))
-        at = 0
-        while True:
-            at = kernel.scan(words, meta, first, at)
-            if at == n:
-                break
-            self._more_books()
-        carried = NO_ORDINALS
-        if len(self._carry_slots) and self._carry_ends(first):
-            carried = self._carry_ordinals
-            words = self._join_carry(words, n)
-            n += len(carried)
-        if effects and len(self._effects) < n * 4:
-            self._effects = np.empty(self._room * 4, np.int64)
-            self._tell()
-        mode = self._mode | (pools.WITH_EFFECTS if effects else 0)
-        while True:
-            kernel.run(words, meta, first, synthetic, mode)
-            if meta[lo.POSITION] == n:
-                break
-            self._make_room(n)
-        if meta[lo.HELD]:
-            self._hold(words, carried, first)
-        meta[lo.CARRIED] = 0
-        return self._taken(words, effects)
+    def _go(self, at: int, n: int, first: int, synthetic: int, mode: int) -> None:
+        """Apply n records at an address; their rows wait to be taken."""
+        full = kernel.go(lo.BEGIN, at, n, self._at, first, synthetic, mode)
+        while full != lo.DONE:
+            self._make_room(full, n)
+            full = kernel.go(full, at, n, self._at, first, synthetic, mode)
 
-    def _taken(self, words: Array, effects: bool) -> _Piece:
-        """The rows the kernel has just made, in arrays of their own."""
+    def _taken(self, last: bool) -> Batch:
+        """The rows just made, all in one array of their own; with the last records of a batch its levels and books."""
         meta = self._meta
-        n_bbo, n_trades, n_auctions, n_effects, interleaved = meta[lo.BBO_ROWS : lo.INTERLEAVED + 1].tolist()
-        bbo = np.empty(n_bbo, BBO) if n_bbo else NOTHING.bbo
-        trades = np.empty(n_trades, TRADE) if n_trades else NOTHING.trades
-        auctions = np.empty(n_auctions, AUCTION) if n_auctions else NOTHING.auctions
-        kernel.take_rows(meta, bbo, trades, auctions)
-        if interleaved:
-            trades = trades[np.argsort(trades["end"], kind="stable")]
-        if not effects:
-            return _Piece(bbo, trades, auctions)
-        done = self._effects[: n_effects * lo.EFFECT_ROW_WORDS].copy().view(EFFECT)
+        if last and meta[lo.CARRY_RECORDS]:
+            kernel.close(self._at)
+        listed, touched, _, n_bbo, n_trades, n_auctions, _, interleaved = meta[
+            lo.DIRTY : lo.INTERLEAVED + 1
+        ].tolist()
+        if not last:
+            listed = touched = 0
+        to = (
+            n_bbo * lo.BBO_ROW_WORDS + n_trades * lo.TRADE_ROW_WORDS + n_auctions * lo.AUCTION_ROW_WORDS
+        ) * 8
+        words = np.empty(to // 8 + listed * lo.LEVEL_ROW_WORDS + touched * lo.TOUCHED_ROW_WORDS, np.int64)
+        n_levels = kernel.take_rows(self._at, words, last)
+        bbo, trades, levels, auctions, books, _, _ = NOTHING
+        if n_bbo:
+            bbo = np.ndarray(n_bbo, BBO, words)
+        if n_trades:
+            trades = np.ndarray(n_trades, TRADE, words, n_bbo * BBO.itemsize)
+            if interleaved:
+                trades = trades[np.argsort(trades["end"], kind="stable")]
+        if n_auctions:
+            auctions = np.ndarray(n_auctions, AUCTION, words, to - n_auctions * AUCTION.itemsize)
+        if listed:
+            levels = np.ndarray(n_levels, LEVEL, words, to)
+            if meta[lo.EARLY]:
+                levels = _newest(levels)
+                meta[lo.EARLY] = 0
+            if meta[lo.DIRTY]:
+                self._sort_pending(int(meta[lo.DIRTY]))
+        if touched:
+            books = np.ndarray(touched, TOUCHED, words, to + listed * LEVEL.itemsize)
+        return Batch(bbo, trades, levels, auctions, books)
+
+    def _with_effects(self, records: Rows, first: int, last: bool) -> Batch:
+        """Apply records; effects have the records they speak of with them, also those of the carry."""
+        if self._effect_room < self._room:
+            self._size_effects(self._room)
+        carry = self._carried()[0].copy()
+        self._go(kernel.address(records), len(records), first, 0, self._mode | pools.WITH_EFFECTS)
+        words = records.view(np.int64).reshape(-1, lo.RECORD_WORDS)
+        if self._meta[lo.CARRIED]:
+            words = np.concatenate((carry, words))
+        done = self._effects[: self._meta[lo.EFFECT_ROWS] * lo.EFFECT_ROW_WORDS].copy().view(EFFECT)
         if (done["end"][1:] < done["end"][:-1]).any():
             done = done[np.argsort(done["end"], kind="stable")]
-        return _Piece(bbo, trades, auctions, done, words.reshape(-1, 7)[done["row"]].reshape(-1).view(MBO))
-
-    def _join_carry(self, words: Array, n: int) -> Array:
-        """Put the carry before the n records just scanned; returns all as words."""
-        slots, ordinals = self._carry_slots, self._carry_ordinals
-        interrupted = self._book_table()[slots, lo.INTERRUPTED] == ordinals
-        words = np.concatenate([*self._carry, words.reshape(-1, 7)]).reshape(-1)
-        slots = np.concatenate((slots, self._slots[:n]))
-        slots[: len(ordinals)][interrupted] |= np.uint32(lo.ENTERS)
-        if len(slots) > self._room:
-            self._size_outputs(len(slots))
-        self._slots[: len(slots)] = slots
-        self._meta[lo.CARRIED], self._meta[lo.AT_CARRIED] = len(ordinals), ordinals.ctypes.data
-        self._drop_carry()
-        return words
-
-    def _carry_ends(self, first: int) -> bool:
-        """Whether an event of the carry ends in the batch just scanned."""
-        return bool((self._book_table()[self._carry_slots, lo.APPLY] >= first).any())
-
-    def _hold(self, words: Array, carried: Array, first: int) -> None:
-        held = self._held[: self._meta[lo.HELD]].astype(np.int64)
-        ordinals = first + held - len(carried)
-        if len(carried):
-            old = held < len(carried)
-            ordinals[old] = carried[held[old]]
-        self._carry.append(words.reshape(-1, 7)[held])
-        self._carry_ordinals = np.concatenate((self._carry_ordinals, ordinals))
-        self._carry_slots = np.concatenate((self._carry_slots, self._slots[held]))
-
-    def _flush(self, pieces: list[_Piece], effects: bool) -> Batch:
-        meta = self._meta
-        dirty, touched = meta[lo.DIRTY : lo.TOUCHED_BOOKS + 1].tolist()
-        touched += len(self._carry_slots)
-        levels = np.empty(dirty, LEVEL) if dirty else NOTHING.levels
-        books = np.empty(touched, TOUCHED) if touched else NOTHING.touched
-        kernel.flush(meta, self._carry_slots, levels, books)
-        n_levels, n_books = meta[lo.DIRTY : lo.TOUCHED_BOOKS + 1].tolist()
-        pending, early = meta[lo.PENDING : lo.EARLY + 1].tolist()
-        meta[lo.DIRTY] = meta[lo.TOUCHED_BOOKS] = 0
-        if n_levels < dirty:
-            levels = levels[:n_levels]
-        if n_books < touched:
-            books = books[:n_books]
-        if early:
-            levels = _newest(levels)
-            meta[lo.EARLY] = 0
-        if pending:
-            self._sort_pending(pending)
-        made = pieces[0] if len(pieces) == 1 else _joined(pieces, effects)
-        if made.effects is not None:
-            made.effects["row"] = np.arange(len(made.effects))
-        return Batch(made.bbo, made.trades, levels, made.auctions, books, made.effects, made.effect_records)
+        spoken_of = words[done["row"]].reshape(-1).view(MBO)
+        return self._taken(last)._replace(effects=done, effect_records=spoken_of)
 
     def _sort_pending(self, n: int) -> None:
         """What waits for the end of a snapshot goes into canonical order: (book, bids first, price)."""
@@ -186,13 +151,12 @@ class Books(ArrayImages):
         walk.mark_dirty(self._meta, self._dirty, self._levels.view(np.uint32), self._graves, n)
 
     def _drop_carry_of(self, slots: list[int]) -> None:
-        table = self._book_table()
-        table[slots, lo.OPEN] = 0
-        if len(self._carry_slots):
-            stays = ~np.isin(self._carry_slots, slots)
-            self._carry = [np.concatenate(self._carry)[stays]]
-            self._carry_ordinals = self._carry_ordinals[stays]
-            self._carry_slots = self._carry_slots[stays]
+        self._book_table()[slots, lo.OPEN] = 0
+        carry = self._carried()
+        stays = ~np.isin(carry[2], slots)
+        self._meta[lo.CARRY_RECORDS] = np.count_nonzero(stays)
+        for part, left in zip(self._carried(), [part[stays] for part in carry], strict=True):
+            part[:] = left
 
     def _forget(self, slots: list[int]) -> None:
         """Give the slots of emptied books back, with their chunks and directories."""
@@ -218,22 +182,16 @@ class Books(ArrayImages):
         self._tell()
 
 
-class _Piece(NamedTuple):
-    """Rows of one run of the kernel."""
-
-    bbo: Rows
-    trades: Rows
-    auctions: Rows
-    effects: Rows | None = None
-    effect_records: Rows | None = None
-
-
-def _joined(pieces: list[_Piece], effects: bool) -> _Piece:
-    if not pieces:
-        none = _Piece(NOTHING.bbo, NOTHING.trades, NOTHING.auctions)
-        return none._replace(effects=empty(EFFECT), effect_records=empty(MBO)) if effects else none
-    columns: Any = zip(*pieces, strict=True)
-    return _Piece._make(None if column[0] is None else np.concatenate(column) for column in columns)
+def _joined(pieces: list[Batch]) -> Batch:
+    """The batch of all its pieces: only the last has levels and books."""
+    if len(pieces) > 1:
+        columns: Any = zip(*pieces, strict=True)
+        made = Batch._make(None if column[0] is None else np.concatenate(column) for column in columns)
+    else:
+        made = pieces[0]
+    if made.effects is not None:
+        made.effects["row"] = np.arange(len(made.effects))
+    return made
 
 
 def _newest(rows: Rows) -> Rows:

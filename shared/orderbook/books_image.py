@@ -17,12 +17,12 @@ from shared.orderbook import walk
 from shared.orderbook.arrays import Array, grown, mode_of, zeros
 from shared.orderbook.books_views import ArrayViews
 from shared.orderbook.engine import POLICIES, Batch, Outputs
-from shared.records import BOOK_SNAPSHOT, MBO, Rows, empty
+from shared.records import BOOK_SNAPSHOT, MBO, Rows
 from shared.units import SIDE_ASK, SIDE_BID
 
 # What an image is made from; the other arrays are room for outputs, or found again from these.
 _ARRAYS = (
-    "_meta", "_books", "_index", "_orders", "_levels", "_chunks", "_chunk_n", "_dirs", "_dirty", "_carry_ordinals",
+    "_meta", "_books", "_index", "_orders", "_levels", "_chunks", "_chunk_n", "_dirs", "_dirty",
 )  # fmt: skip
 
 # Words of a book and their names in an image, where they are the same.
@@ -54,7 +54,7 @@ class ArrayImages(ArrayViews):
         twin = copy.copy(self)
         for name in _ARRAYS:
             setattr(twin, name, getattr(self, name).copy())
-        twin._carry = list(self._carry)
+        twin._carry, twin._carry_ordinals = (part.copy() for part in self._carried()[:2])
         return twin.image
 
     def state(self) -> images.Frozen:
@@ -93,7 +93,7 @@ class ArrayImages(ArrayViews):
         state["maybe_bad"] = table[slots, lo.STATE] & lo.MAYBE_BAD
         state["anomalies"] = table[slots, lo.COUNTS : lo.BOOK_WORDS]
         state["pending"] = np.bincount(pending[:, 1] >> 1, minlength=len(table))[slots]
-        carry = np.concatenate(self._carry).reshape(-1).view(MBO) if self._carry else empty(MBO)
+        carry, carry_ordinals, _ = self._carried()
         return images.Frozen(
             policy=self.policy,
             ordinal=self._ordinal,
@@ -102,8 +102,8 @@ class ArrayImages(ArrayViews):
             orders=order_state,
             executed=self._executed_ids(slots),
             pending=pending_state,
-            carry=carry,
-            carry_ordinals=self._carry_ordinals.astype(np.uint64),
+            carry=carry.reshape(-1).view(MBO).copy(),
+            carry_ordinals=carry_ordinals.astype(np.uint64),
         )
 
     def _executed_ids(self, slots: Array) -> Array:
@@ -177,13 +177,16 @@ class ArrayImages(ArrayViews):
         slots = [walk.find_book(self._meta, self._books, self._index, key) for key in keys.tolist()]
         if min(slots) < 0:
             raise ImageError("a book image that holds records of no book: damaged")
-        self._carry_slots = np.array(slots, np.uint32)
-        self._carry_ordinals = state.carry_ordinals.astype(np.int64)
-        self._carry = [np.ascontiguousarray(state.carry).view(np.uint64).reshape(-1, 7).copy()]
+        if len(slots) > self._room:
+            self._size_outputs(len(slots))
+        self._meta[lo.CARRY_RECORDS] = len(slots)
+        records, ordinals, held = self._carried()
+        records[:] = np.ascontiguousarray(state.carry).view(np.int64).reshape(-1, 7)
+        ordinals[:], held[:] = state.carry_ordinals, slots
         table = self._book_table()
-        table[:, lo.OPEN] = np.bincount(self._carry_slots, minlength=len(table))
-        first = np.unique(self._carry_slots, return_index=True)
-        table[first[0], lo.FIRST_HELD] = self._carry_ordinals[first[1]]
+        table[:, lo.OPEN] = np.bincount(held, minlength=len(table))
+        first = np.unique(held, return_index=True)
+        table[first[0], lo.FIRST_HELD] = ordinals[first[1]]
 
     def _restore_pending(self, state: images.Frozen) -> None:
         n = len(state.pending)

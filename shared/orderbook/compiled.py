@@ -1,4 +1,4 @@
-"""`entry`: a function of the kernel that Python calls, compiled for one signature and kept in numba's cache.
+"""`entry`: a function of the kernel that Python calls, compiled for its signatures and kept in numba's cache.
 
 numba compares the time of the one file an entry stands in. Its code comes from all files of this package and from
 constants of two more, so a stale kernel could go on in silence; here the times and sizes of all of them count.
@@ -21,11 +21,12 @@ def stamp() -> tuple[tuple[float, int], ...]:
     return tuple((found.st_mtime, found.st_size) for found in map(Path.stat, _SOURCES))
 
 
-def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+def entry(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher: Any = nb.njit(cache=True, nogil=True)(function)
         dispatcher._cache._cache_file._source_stamp = stamp()
-        dispatcher.compile(signature)
+        for signature in signatures:
+            dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
 

@@ -1,12 +1,13 @@
 # ruff: noqa: SIM109  # `in (a, b)` compiles to a call
 """The order-book kernel: every book of a shard in flat memory, one pass over the records.
 
-`scan` goes first: it gives each record its book and finds up to where each book's records can be applied, because an
-event that does not end in this batch is held back whole. `run` applies; `flush` makes the rows of a batch. The same
-rules in plain form are reference.py; tests hold the two together bit by bit.
+`_scan` goes first: it gives each record its book and finds up to where each book's records can be applied, because an
+event that does not end in this batch is held back whole. `_run` applies; `_flush` makes the rows of a batch. The same
+rules in plain form are reference.py; tests hold the two together bit by bit. Python calls `go` and `take_rows` with
+numbers: arrays cost more, and a small batch is mostly that.
 
 Memory: layout.py and pools.py; sorted sides and queues: sides.py; crossed books: crossing.py. Their functions take
-numbers only and are compiled into `run`, or called where they are rare.
+numbers only and are compiled into `_run`, or called where they are rare.
 """
 
 from __future__ import annotations
@@ -53,8 +54,6 @@ from shared.orderbook.sides import (
     unlink,
 )
 from shared.records import (
-    AUCTION,
-    BBO,
     BOOK_CROSSED,
     BOOK_LOCKED,
     BOOK_MAYBE_BAD,
@@ -67,9 +66,7 @@ from shared.records import (
     EFFECT_REDUCED,
     EFFECT_REMOVED,
     EFFECT_REPLACED,
-    LEVEL,
-    TOUCHED,
-    TRADE,
+    MBO,
 )
 from shared.units import (
     ACTION_ADD,
@@ -99,12 +96,7 @@ KEPT = lo.MET | lo.MOVED | BESTS  # bits of STATE that outlive an event
 DEEP_TABLE = 32_768
 MANY_BOOKS = 64
 
-_WORDS = nb.types.Array(nb.uint64, 1, "C", readonly=True)  # takes writable arrays too: one compilation
-_I8, _U4 = nb.int64[::1], nb.uint32[::1]
-
-
-def _rows(layout: Any) -> Any:
-    return nb.from_dtype(layout)[::1]
+_I8 = nb.int64[::1]
 
 
 # --- first pass ----------------------------------------------------------------------------------------------
@@ -166,13 +158,9 @@ def _interrupt(book: Any, slots: Any, first: Any) -> Any:
     put(book, lo.OPEN, 0)
 
 
-@entry(nb.int64(_WORDS, _I8, nb.int64, nb.int64))
-def scan(words: Any, meta_words: Any, first: Any, start: Any) -> Any:
+@apart
+def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
     """Give records `start`… their book slots; returns the number of the first one whose book has no room."""
-    n, record, meta = words.shape[0] // lo.RECORD_WORDS, I(words.ctypes.data), I(meta_words.ctypes.data)
-    for k in range(lo.HELD, lo.OPEN_TRADES + 1):
-        put(meta, k, 0)
-    put(meta, lo.POSITION, 0)
     books, index, slots = get(meta, lo.AT_BOOKS), get(meta, lo.AT_INDEX), get(meta, lo.AT_SLOTS)
     mask, seed, seed2 = get(meta, lo.INDEX_CAP) - 1, U(get(meta, lo.SEED)), U(get(meta, lo.SEED2))
     many = get(meta, lo.BOOKS_USED) > MANY_BOOKS
@@ -216,7 +204,7 @@ def scan(words: Any, meta_words: Any, first: Any, start: Any) -> Any:
     return n
 
 
-# --- parts of `run` ------------------------------------------------------------------------------------------
+# --- parts of `_run` ------------------------------------------------------------------------------------------
 
 
 @inline
@@ -494,48 +482,37 @@ def _end_event(at: Any, book: Any, slot: Any, ordinal: Any, state: Any) -> Any:
 # --- second pass ---------------------------------------------------------------------------------------------
 
 
-@entry(nb.void(_WORDS, _I8, nb.int64, nb.int64, nb.int64))
-def run(words: Any, meta_words: Any, first: Any, synthetic: Any, mode: Any) -> None:
-    """Apply records from meta[POSITION] on; stops early when a pool or an output is full (meta[REASON]).
+@apart
+def _run(
+    records: Any, slots: Any, ordinals: Any, n: Any, meta: Any, first: Any, synthetic: Any, mode: Any
+) -> Any:
+    """Apply records meta[POSITION] … n − 1; stops early when a pool or an output is full (meta[REASON]).
 
-    The first meta[CARRIED] records are the carry, with ordinals of their own; the others have first, first + 1, …; the
-    last `synthetic` ones (all with ordinal `first`) stand for the end of the session or a clear: nothing of them is
-    counted.
+    Record k has the ordinal `first` + k, or the k-th of `ordinals` unless that is 0; the last `synthetic` ones (all
+    with ordinal `first` + n − synthetic) stand for the end of the session or a clear: nothing of them is counted.
     """
-    n, meta = words.shape[0] // lo.RECORD_WORDS, I(meta_words.ctypes.data)
     at = addresses(meta, mode)
-    carried, ordinals = get(meta, lo.CARRIED), get(meta, lo.AT_CARRIED)
-    slots, held = get(meta, lo.AT_SLOTS), get(meta, lo.AT_HELD)
+    held = get(meta, lo.AT_HELD)
     deep = at.hash_mask + 1 >= DEEP_TABLE
     many = get(meta, lo.BOOKS_USED) > MANY_BOOKS
     k = get(meta, lo.POSITION)
     put(meta, lo.REASON, lo.DONE)
 
-    # Each record makes at most one row of a kind, so this many fit for sure.
-    fullest = max(
-        get(meta, lo.BBO_ROWS),
-        get(meta, lo.TRADE_ROWS),
-        get(meta, lo.AUCTION_ROWS),
-        get(meta, lo.EFFECT_ROWS),
-    )
-    stop = min(n, k + get(meta, lo.ROW_CAP) - fullest)
-    if stop < n:
-        put(meta, lo.REASON, lo.OUTPUT_FULL)
     # No level is in the dirty list twice, so it cannot get longer than the levels there are and two a record.
     listed = get(meta, lo.LEVELS_USED) - get(meta, lo.LEVELS_FREE) + get(meta, lo.DIRTY)
-    if mode & pools.EVERYTHING and get(meta, lo.DIRTY_CAP) < listed + 2 * (stop - k) + 2:
+    if mode & pools.EVERYTHING and get(meta, lo.DIRTY_CAP) < listed + 2 * (n - k) + 2:
         put(meta, lo.REASON, lo.DIRTY_FULL)
         return
     room = I(0)
     put(meta, lo.ROOM, 0)
 
-    while k < stop:
-        record = I(words.ctypes.data) + k * RECORD
+    while k < n:
+        record = records + k * RECORD
         mark = get4(slots, k)
         slot = mark & lo.SLOT
         book = at.books + slot * BOOK
         fake = k >= n - synthetic
-        o = get(ordinals, k) if k < carried else first if fake else first + (k - carried)
+        o = get(ordinals, k) if ordinals else first + (n - synthetic if fake else k)
         if many and k + 12 < n:
             _prefetch_books(at, record, slots, k)
         if deep and k + 12 < n:
@@ -698,34 +675,129 @@ def run(words: Any, meta_words: Any, first: Any, synthetic: Any, mode: Any) -> N
     put(meta, lo.POSITION, k)
 
 
+# --- what Python calls ---------------------------------------------------------------------------------------
+
+
+@apart
+def _carry_ends(meta: Any, first: Any) -> Any:
+    """Whether an event of the carry ends in the records just scanned."""
+    books, slots = get(meta, lo.AT_BOOKS), get(meta, lo.AT_CARRY_SLOTS)
+    for i in range(get(meta, lo.CARRY_RECORDS)):  # noqa: SIM110 - not in numba
+        if get(books + get4(slots, i) * BOOK, lo.APPLY) >= first:
+            return True
+    return False
+
+
+@entry(
+    *(nb.int64(nb.types.Array(nb.from_dtype(MBO), 1, "C", readonly=readonly)) for readonly in (False, True))
+)
+def address(records: Any) -> Any:
+    """Where records lie. A call with an array of another type than compiled, or with `ctypes.data`, costs 0.6 µs."""
+    return I(records.ctypes.data)
+
+
+@apart
+def _take_up(meta: Any) -> Any:
+    """The carry goes before the records just scanned; its first record of an event a snapshot interrupts is marked."""
+    n, books = get(meta, lo.CARRY_RECORDS), get(meta, lo.AT_BOOKS)
+    slots, ordinals = get(meta, lo.AT_CARRY_SLOTS), get(meta, lo.AT_CARRY_ORDINALS)
+    for i in range(n):
+        slot = get4(slots, i)
+        if get(books + slot * BOOK, lo.INTERRUPTED) == get(ordinals, i):
+            put4(slots, i, slot | lo.ENTERS)
+    put(meta, lo.CARRIED, n)
+    put(meta, lo.CARRY_RECORDS, 0)
+
+
+@apart
+def _hold(meta: Any, records: Any, slots: Any, first: Any) -> Any:
+    """What `_run` has held back goes to the carry: some of it again, the others behind."""
+    carry, carry_slots, ordinals = (
+        get(meta, lo.AT_CARRY),
+        get(meta, lo.AT_CARRY_SLOTS),
+        get(meta, lo.AT_CARRY_ORDINALS),
+    )
+    held, carried, to = get(meta, lo.AT_HELD), get(meta, lo.CARRIED), get(meta, lo.CARRY_RECORDS)
+    for i in range(get(meta, lo.HELD)):
+        k = get4(held, i)
+        if k < carried:
+            move(carry + to * RECORD, carry + k * RECORD, RECORD)
+            put(ordinals, to, get(ordinals, k))
+            put4(carry_slots, to, get4(carry_slots, k))
+        else:
+            move(carry + to * RECORD, records + k * RECORD, RECORD)
+            put(ordinals, to, first + k)
+            put4(carry_slots, to, get4(slots, k))
+        to += 1
+    put(meta, lo.CARRY_RECORDS, to)
+
+
+@entry(nb.int64(nb.int64, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64))
+def go(stage: Any, records: Any, n: Any, meta: Any, first: Any, synthetic: Any, mode: Any) -> Any:
+    """Scan and run n records at an address, behind the carry if an event of it ends in them.
+
+    Begins at stage BEGIN. Returns DONE, or what is full: the caller makes room and calls again with that as stage. The
+    last `synthetic` records all have ordinal `first`.
+    """
+    if stage == lo.BEGIN or stage == lo.OUTPUT_FULL:
+        for k in range(lo.HELD, lo.OPEN_TRADES + 1):
+            put(meta, k, 0)
+        for k in range(lo.POSITION, lo.CARRIED + 1):
+            put(meta, k, 0)
+        # Each record makes at most one row of a kind.
+        if get(meta, lo.CARRY_RECORDS) + n > get(meta, lo.ROW_CAP):
+            return lo.OUTPUT_FULL
+    slots = get(meta, lo.AT_SLOTS)
+    if stage == lo.BEGIN or stage == lo.OUTPUT_FULL or stage == lo.BOOKS_FULL:
+        put(meta, lo.SCANNED, _scan(records, n, meta, first, get(meta, lo.SCANNED)))
+        if get(meta, lo.SCANNED) < n:
+            return lo.BOOKS_FULL
+        if get(meta, lo.CARRY_RECORDS) and _carry_ends(meta, first):
+            _take_up(meta)
+    carried = get(meta, lo.CARRIED)
+    if get(meta, lo.POSITION) < carried:
+        carry, ordinals = get(meta, lo.AT_CARRY), get(meta, lo.AT_CARRY_ORDINALS)
+        _run(carry, get(meta, lo.AT_CARRY_SLOTS), ordinals, carried, meta, I(0), I(0), mode)
+        if get(meta, lo.POSITION) < carried:
+            return get(meta, lo.REASON)
+    # Places are counted from the carry's first record on.
+    records, slots, first, n = records - carried * RECORD, slots - carried * 4, first - carried, n + carried
+    _run(records, slots, I(0), n, meta, first, synthetic, mode)
+    if get(meta, lo.POSITION) < n:
+        return get(meta, lo.REASON)
+    if get(meta, lo.HELD):
+        _hold(meta, records, slots, first)
+    return lo.DONE
+
+
 # --- the rows of a batch -------------------------------------------------------------------------------------
 
 
-@entry(nb.void(_I8, _rows(BBO), _rows(TRADE), _rows(AUCTION)))
-def take_rows(meta_words: Any, bbo: Any, trades: Any, auctions: Any) -> None:
-    """Copy the rows `run` has made."""
-    meta = I(meta_words.ctypes.data)
-    move(I(bbo.ctypes.data), get(meta, lo.AT_BBO), bbo.shape[0] * (lo.BBO_ROW_WORDS * 8))
-    move(I(trades.ctypes.data), get(meta, lo.AT_TRADES), trades.shape[0] * (lo.TRADE_ROW_WORDS * 8))
-    move(I(auctions.ctypes.data), get(meta, lo.AT_AUCTIONS), auctions.shape[0] * (lo.AUCTION_ROW_WORDS * 8))
+@inline
+def _take(meta: Any, counter: Any, source: Any, row_words: Any, out: Any) -> Any:
+    """Move the rows `_run` has made of a kind to `out`; where the next kind goes."""
+    size = get(meta, counter) * (row_words * 8)
+    move(out, get(meta, source), size)
+    return out + size
 
 
-@entry(nb.void(_I8, _U4, _rows(LEVEL), _rows(TOUCHED)))
-def flush(meta_words: Any, held: Any, level_rows: Any, touched_rows: Any) -> None:
-    """Close a batch: rows of the levels and books touched; meta[DIRTY], meta[TOUCHED_BOOKS] become their counts.
-
-    `held`: the slots of all records held back. Levels of books inside a snapshot stay in the dirty list; meta[PENDING]
-    says how many.
-    """
-    meta = I(meta_words.ctypes.data)
-    at = addresses(meta, 0)
-    for i in range(held.shape[0]):
-        slot = I(held[U(i)])
+@entry(nb.void(nb.int64))
+def close(meta: Any) -> None:
+    """A batch ends: books with records held back are touched if they were not open before."""
+    at, held = addresses(meta, 0), get(meta, lo.AT_CARRY_SLOTS)
+    for i in range(get(meta, lo.CARRY_RECORDS)):
+        slot = get4(held, i)
         book = at.books + slot * BOOK
         if not get(book, lo.FLAGS) & BOOK_OPEN:
             put(book, lo.FLAGS, get(book, lo.FLAGS) | BOOK_OPEN)
             list_touched(at, book, slot)
-    row, listed = I(touched_rows.ctypes.data), get(meta, lo.AT_TOUCHED)
+
+
+@apart
+def _flush(meta: Any, out: Any) -> Any:
+    """Rows of the levels touched, and behind the room for all of them those of the books; the number of the former."""
+    at = addresses(meta, 0)
+    row, listed = out + get(meta, lo.DIRTY) * (lo.LEVEL_ROW_WORDS * 8), get(meta, lo.AT_TOUCHED)
     for i in range(get(meta, lo.TOUCHED_BOOKS)):
         book = at.books + get4(listed, i) * BOOK
         put(row, 0, get(book, lo.ORDINAL))
@@ -733,7 +805,7 @@ def flush(meta_words: Any, held: Any, level_rows: Any, touched_rows: Any) -> Non
         put(row, 2, get(book, lo.TS_RECV))
         put(row, 3, get(book, lo.HEAD) | get(book, lo.FLAGS) << 48)
         row += lo.TOUCHED_ROW_WORDS * 8
-    row, out, waiting = I(level_rows.ctypes.data), I(0), I(0)
+    row, made, waiting = out, I(0), I(0)
     for i in range(get(meta, lo.DIRTY)):
         entry = at.dirty + i * (lo.DIRTY_WORDS * 8)
         key, owner, lv, last = get(entry, 0), get(entry, 1), get(entry, 2), get(entry, 3)
@@ -762,7 +834,23 @@ def flush(meta_words: Any, held: Any, level_rows: Any, touched_rows: Any) -> Non
         put(row, 2, size)
         put(row, 3, n)
         row += lo.LEVEL_ROW_WORDS * 8
-        out += 1
-    put(meta, lo.DIRTY, out)
-    put(meta, lo.PENDING, waiting)
+        made += 1
+    put(meta, lo.DIRTY, waiting)
+    put(meta, lo.TOUCHED_BOOKS, 0)
     put(meta, lo.GRAVES, 0)
+    add_to(meta, lo.BATCH, 1)
+    return made
+
+
+@entry(nb.int64(nb.int64, _I8, nb.boolean))
+def take_rows(meta: Any, words: Any, last: Any) -> Any:
+    """Rows, kind after kind: BBO, trades, auctions and, with the `last` records of a batch, levels and books touched.
+
+    There is room for a row of each level in the dirty list; returns how many have one. Those of books inside a snapshot
+    stay in the list: meta[DIRTY] then is their number.
+    """
+    out = I(words.ctypes.data)
+    out = _take(meta, lo.BBO_ROWS, lo.AT_BBO, lo.BBO_ROW_WORDS, out)
+    out = _take(meta, lo.TRADE_ROWS, lo.AT_TRADES, lo.TRADE_ROW_WORDS, out)
+    out = _take(meta, lo.AUCTION_ROWS, lo.AT_AUCTIONS, lo.AUCTION_ROW_WORDS, out)
+    return _flush(meta, out) if last else I(0)

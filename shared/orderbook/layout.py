@@ -20,7 +20,7 @@ DIRS_USED, DIR_CLASS = (
 ROOM = 13  # records for which there is room in the pools for sure
 EVENT = 14  # the last event number given out (they mark fills)
 DIRTY, TOUCHED_BOOKS = 15, 16  # entries in the lists of a batch
-HELD = 17  # from here to OPEN_TRADES: set to 0 by `scan`
+HELD = 17  # from here to OPEN_TRADES: set to 0 when a run begins
 BBO_ROWS, TRADE_ROWS, AUCTION_ROWS, EFFECT_ROWS = 18, 19, 20, 21
 INTERLEAVED = 22  # trades of two events overlapped: rows are to be sorted
 OPEN_TRADES = 23  # books whose event has trade rows without `end`
@@ -28,25 +28,26 @@ BATCH = 24  # number of this batch
 SEED, SEED2 = 25, 26  # of the order table's hash
 EXECUTED_ORDERS = 27
 GRAVES = 28  # entries in the table of levels that are gone but were touched in this batch
-POSITION, REASON = 29, 30  # where `run` stopped, and why
-PENDING = 31  # what is left in the dirty list after a flush: levels of books inside a snapshot
-EARLY = 32  # entries of the dirty list that have become rows because a snapshot began
+# Where `_run` stopped, and why; records that have their book; records of the carry that go before this piece.
+POSITION, REASON, SCANNED, CARRIED = 29, 30, 31, 32  # set to 0 when a run begins
+EARLY = 33  # entries of the dirty list that have become rows because a snapshot began
+CARRY_RECORDS = 34  # held back
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
-CARRIED = 88  # records of the carry that go before this piece
 # Where each array begins, and how much there is room for; books.py keeps them true.
 AT_BOOKS, AT_INDEX, AT_TABLE, AT_ORDERS, AT_FILLS, AT_LEVELS, AT_CHUNKS, AT_CHUNK_N, AT_DIRS = range(96, 105)
 AT_DIRTY, AT_GRAVES, AT_SLOTS, AT_HELD, AT_TOUCHED, AT_BBO, AT_TRADES, AT_AUCTIONS, AT_EFFECTS = range(
     105, 114
 )
-AT_CARRIED = 114  # ordinals of the carry's records
+AT_CARRY, AT_CARRY_ORDINALS, AT_CARRY_SLOTS = range(114, 117)
 BOOK_CAP, INDEX_CAP, TABLE_CAP, ORDER_CAP, LEVEL_CAP, CHUNK_CAP, DIR_CAP, DIRTY_CAP, GRAVE_CAP, ROW_CAP = (
-    range(116, 126)
+    range(117, 127)
 )
 META_WORDS = 128
 
-# Why `run` stopped before the end.
-DONE, POOLS_FULL, OUTPUT_FULL, DIRTY_FULL = 0, 1, 2, 3
+# Why `go` stopped, and where it goes on.
+DONE, POOLS_FULL, OUTPUT_FULL, DIRTY_FULL, BOOKS_FULL = range(5)
+BEGIN = DONE
 
 # --- a book: five cache lines in use, four of them hot, then its counters ------------------------------------
 KEY = 0  # instrument_id << 16 | publisher_id
