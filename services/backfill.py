@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from services.ingest.feed import Feed
+from services.ingest.service import hold_data
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.annotate import DAY_NS
 from services.ingest.sources.historical import make_historical
@@ -58,6 +59,11 @@ def run(args: argparse.Namespace, clock: Clock | None = None) -> int:
         with_meta.close()
     if not meta:
         raise UsageError(f"no feed {args.feed!r} in this broker: `mbo status` lists them")
+    with hold_data(args.data):
+        return _repair(args, clock, url, meta, start)
+
+
+def _repair(args: argparse.Namespace, clock: Clock, url: str, meta: dict[str, str], start: int) -> int:
     named = tuple(name for name in args.symbols.split(",") if name)
     source = make_historical(
         SourceOptions(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import fcntl
 import os
 import secrets
 import socket
@@ -20,7 +19,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.sources.options import SourceOptions
 from services.launcher import Child, Launcher
 from services.persist.settings import PersistSettings
-from shared import logs, settings
+from shared import locks, logs, settings
 from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost, UsageError
@@ -89,25 +88,10 @@ def service_settings() -> list[str]:
 
 def lock_data(folder: Path) -> IO[str]:
     """Hold the data folder for this process; UsageError if it cannot be written or another instance has it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held open for the process's life
-    except OSError as error:
-        raise UsageError(f"data folder {folder}: {error.strerror}; choose another with --data") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.seek(0)
-        owner = handle.read().strip() or "another process"
-        handle.close()
-        raise UsageError(
-            f"data folder {folder} is in use by a running instance (pid {owner}); stop it or choose another"
-        ) from None
-    handle.seek(0)
-    handle.truncate()
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
+    return locks.hold(
+        folder / "lock",
+        f"data folder {folder} is in use by a running instance (pid {{pid}}); stop it or choose another with --data",
+    )
 
 
 def move_aside(folder: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from services.ingest.feed import Feed
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.factory import make_sources
-from shared import logs, runner, settings
+from services.ingest.sources.options import HISTORICAL, LIVE
+from shared import locks, logs, runner, settings
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.errors import UsageError
@@ -27,6 +29,7 @@ class IngestService:
     def __init__(self, config: IngestSettings, clock: Clock | None = None) -> None:
         self.settings = config
         self.clock: Clock = clock or SystemClock()
+        self._lock = hold_data(config.data) if keeps_files(config) else None
         sources = make_sources(config.source_options())
         if config.feed and len(sources) > 1:
             names = ", ".join(source.dataset for source in sources)
@@ -69,6 +72,22 @@ class IngestService:
         for feed in self.feeds:
             feed.close()
         self._probe.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def keeps_files(config: IngestSettings) -> bool:
+    """Whether its source writes below --data: a journal, downloads, the order of watched files."""
+    return config.watch or bool({LIVE, HISTORICAL} & set(config.source))
+
+
+def hold_data(folder: Path) -> IO[str]:
+    """One such ingest a folder; UsageError if there is one already."""
+    return locks.hold(
+        folder / "ingest.lock",
+        f"another ingest (pid {{pid}}) keeps its journal or downloads in {folder}: stop it, or choose another "
+        "folder with --data",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

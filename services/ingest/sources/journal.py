@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,32 @@ class Tokens:
             draft.replace(self.path)
         except OSError as error:
             raise SourceError(f"journal {self.path}: {error.strerror or error}") from error
+
+
+def give_up(folder: Path) -> Path:
+    """Move a feed's journals aside, where nothing reads them but a person; the name they have now.
+
+    Nothing is lost if it was given up by mistake (another broker, a copied folder). Only the last one is kept: of one
+    moved aside before, the files that a journal writes are deleted, and no others.
+    """
+    aside = folder.with_name(f"{folder.name}.given-up")
+    try:
+        for path in sorted(aside.glob("*/*-*.*")):
+            if path.suffix in (".dbn", ".npz") and not path.is_symlink():
+                path.unlink()
+        if aside.exists():
+            (aside / "tokens").unlink(missing_ok=True)
+            for each in aside.iterdir():
+                with contextlib.suppress(OSError):  # somebody else's files are in it
+                    each.rmdir()
+            with contextlib.suppress(OSError):
+                aside.rmdir()
+        if aside.exists():
+            aside = folder.with_name(f"{aside.name}-{time.time_ns()}")
+        folder.rename(aside)
+    except OSError as error:
+        raise SourceError(f"journal {folder}: {error.strerror or error}: move it aside by hand") from error
+    return aside
 
 
 class Journal:

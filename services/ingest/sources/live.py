@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from services.ingest.sources.access import live_address, read_key
 from services.ingest.sources.annotate import Annotator
 from services.ingest.sources.base import Chunk, EndOfSource
 from services.ingest.sources.gapless import GaplessStream
-from services.ingest.sources.journal import Journal, Saved, Tokens
+from services.ingest.sources.journal import Journal, Saved, Tokens, give_up
 from services.ingest.sources.live_metrics import LiveMetrics
 from services.ingest.sources.options import SourceOptions
 from services.ingest.sources.resume import Tracker
@@ -87,8 +86,13 @@ class LiveSource:
             self._stream.has_lost_records = True
             self._sequence.position = position
 
+    @property
+    def _journals(self) -> Path:
+        """Of this feed, a folder a session: other feeds of the dataset have their own."""
+        return Path(self._options.data) / "journal" / feed_name(self._options.feed or self.dataset)
+
     def _folder(self, spec: Mapping[str, Any]) -> Path:
-        return Path(self._options.data) / "journal" / self.dataset.lower() / str(spec.get("started", 0))
+        return self._journals / str(spec.get("started", 0))
 
     def reread(self, position: int, spec: Mapping[str, Any]) -> Sequence | None:
         """Beside `open` and `read`, in any thread: only files are read."""
@@ -104,11 +108,14 @@ class LiveSource:
 
     def claim(self, token: str, writers: set[str]) -> None:
         """A standby elsewhere has a journal of its own, whose items have the positions that ours would have had."""
-        folder = Path(self._options.data) / "journal" / self.dataset.lower()
-        tokens = Tokens(folder / "tokens")
-        if not tokens.has_all(writers):
-            log.warning("another ingest wrote this feed: its journal here is given up", dataset=self.dataset)
-            shutil.rmtree(folder, ignore_errors=True)
+        tokens = Tokens(self._journals / "tokens")
+        if not tokens.has_all(writers) and self._journals.exists():
+            aside = give_up(self._journals)
+            log.warning(
+                "another ingest wrote this feed: its journal here is given up",
+                feed=self._journals.name,
+                kept_in=str(aside),
+            )
         tokens.add(token)
 
     def journal_size(self) -> int:

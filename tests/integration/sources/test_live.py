@@ -177,7 +177,7 @@ def test_the_journal_is_dbn_limited_in_size_and_says_from_where_it_can_replay(
     source = live(journal_bytes=300_000)
     taken = Taken(source).until(COUNT)
     source.close()
-    files = sorted(tmp_path.glob("journal/test.set/*/*.dbn"))
+    files = sorted(tmp_path.glob("journal/live-*/*/*.dbn"))
     assert sum(path.stat().st_size for path in files) < 700_000
     oldest = int(files[0].stem.split("-")[1])
     assert oldest > 0
@@ -229,7 +229,7 @@ def test_a_record_cut_by_a_kill_is_not_given_out_again_in_part(
     source = live()
     Taken(source).until(5000)
     source.close()
-    (path,) = tmp_path.glob("journal/test.set/*/*.dbn")
+    (path,) = tmp_path.glob("journal/live-*/*/*.dbn")
     path.write_bytes(path.read_bytes()[: -(56 * 100 + 11)])
     gateway.limit = COUNT
     rest = Taken(live(), 0, source.spec).until(COUNT)
