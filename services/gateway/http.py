@@ -143,8 +143,10 @@ class Http:
             log.error("task failed", error=f"{type(self.failure).__name__}: {self.failure}")
 
     def submit(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
-        """Run on the loop from another thread."""
-        assert self.loop is not None
+        """Run on the loop from another thread; RuntimeError if it does not serve yet, or any more."""
+        if self.loop is None or self.loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("the HTTP side does not serve")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
 
     def stop(self) -> None:

@@ -142,12 +142,14 @@ class GatewayService:
 
     def drain(self) -> None:
         """Say goodbye, spread over `drain_spread_s`; `ended` if every feed has ended, else `drain`."""
+        if not self._started:
+            return  # stopped while starting: there is nobody to say it to
         ended = bool(self.reader.feeds) and self._all_ended()
         bye = close_codes.ENDED if ended else close_codes.DRAIN
         spread = 0.0 if ended else self.config.drain_spread_s
         try:
             self.http.submit(self.hub.goodbye(bye, spread), spread + 5.0)
-        except (TimeoutError, AssertionError) as error:
+        except (TimeoutError, RuntimeError) as error:
             log.warning("drain not complete", detail=str(error))
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from services.gateway import close_codes
 from shared.broker import Broker
 from tests.support import eventually
 from tests.support.gateway import Feed, Gateway, GatewayProcess, Got, Stream, blocks, book_sides, fold
@@ -257,6 +259,20 @@ def test_it_says_starting_until_the_broker_answers(prefix: str) -> None:
         stream.close()
     finally:
         service.close()
+
+
+def test_stopped_while_starting_it_has_nobody_to_say_goodbye_to(prefix: str) -> None:
+    """No warning either: a coroutine that nobody runs is an error in these tests."""
+    from services.gateway.service import GatewayService
+    from services.gateway.settings import GatewaySettings
+
+    service = GatewayService(GatewaySettings(broker="unix:///nonexistent.sock", prefix=prefix, port=0))
+    service.drain()
+    service.close()
+    with pytest.raises(RuntimeError, match="does not serve"):
+        service.http.submit(service.hub.goodbye(close_codes.DRAIN, 0.0), 1.0)
+    del service
+    gc.collect()
 
 
 def test_a_lost_broker_keeps_streams_open_and_they_go_on(
