@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from services.ingest.sources.sequence import Control
+from services.ingest.sources.whole import Book, Waiting
 from shared.dbn import InstrumentSymbol, Message
 from shared.records import Rows
 
@@ -29,9 +30,24 @@ def mapping(one: InstrumentSymbol) -> Control:
     }
 
 
-def gap(reason: str, from_ns: int | None, to_ns: int | None, instrument_id: int = 0) -> Message:
-    """Records are missing: of one instrument, or (0) of all."""
-    return Message("gap", instrument_id, to_ns or 0, {"reason": reason, "from": from_ns, "to": to_ns})
+def gap(
+    reason: str,
+    from_ns: int | None,
+    to_ns: int | None,
+    instrument_id: int = 0,
+    *,
+    has_snapshot: bool = True,
+    books: Iterable[Book] | None = None,
+) -> Message:
+    """Records are missing: of one instrument, or (0) of all.
+
+    `has_snapshot`: one was asked for, and a `recovered` will say when it is there. If not, the books are whole when
+    each has begun anew: `books`, or all there are names of.
+    """
+    fields: dict[str, Any] = {"reason": reason, "from": from_ns, "to": to_ns}
+    if not has_snapshot:
+        fields["books"] = None if books is None else list(books)
+    return Message("gap", instrument_id, to_ns or 0, fields)
 
 
 def recovered(ts_ns: int) -> Message:
@@ -77,6 +93,8 @@ class Annotator:
     _keep: set[int] = field(default_factory=set)
     _midnight: int | None = None  # the next one, ns
     _is_stale: bool = False  # a gap was given out and no recovery since
+    _waiting: Waiting | None = None  # for books to begin anew
+    _ends: dict[int, int] = field(default_factory=dict)  # of instruments' names, ns
 
     def __post_init__(self) -> None:
         self._keep = {int(text) for text in self.symbols if text.isdigit() and int(text) < 2**32}
@@ -84,6 +102,8 @@ class Annotator:
 
     def _map(self, control: Control) -> Iterator[Control]:
         ident, symbol = control["instrument_id"], control["symbol"]
+        if control.get("end"):
+            self._ends[ident] = max(self._ends.get(ident, 0), control["end"])
         if self._names.get(ident) == symbol:
             return
         was_kept = self._is_kept(ident)
@@ -93,6 +113,8 @@ class Annotator:
                 self._keep.add(ident)
             else:
                 self._keep.discard(ident)
+        if self._waiting is not None and self._is_kept(ident):
+            self._waiting.expect(ident)
         if was_kept or self._is_kept(ident):
             yield control
 
@@ -106,12 +128,14 @@ class Annotator:
             control = message.control()
             if not message.instrument_id:
                 del control["instrument_id"]
+            if "books" in control:
+                self._wait(control.pop("books"), message.instrument_id)
+            else:
+                self._waiting = None  # the snapshot is of all
             self._is_stale = True
             yield control
         elif message.kind == "recovered":
-            if self._is_stale:
-                self._is_stale = False
-                yield {"type": "recovered"}
+            yield from self._recovered()
         elif message.kind in ("definition", "status") and self._is_kept(message.instrument_id):
             if message.kind == "definition":
                 if self._definitions.get(message.instrument_id) == message.fields:
@@ -119,23 +143,61 @@ class Annotator:
                 self._definitions[message.instrument_id] = message.fields
             yield message.control()
 
-    def _filter(self, records: Rows) -> Iterator[Rows]:
+    def _recovered(self) -> Iterator[Control]:
+        self._waiting = None
+        if self._is_stale:
+            self._is_stale = False
+            yield {"type": "recovered"}
+
+    def _wait(self, books: list[Book] | None, instrument_id: int) -> None:
+        """A gap without a snapshot to come."""
+        if instrument_id:
+            more = Waiting(instruments=(instrument_id,))
+        elif books is None:
+            more = Waiting()
+            for ident in filter(self._is_kept, self._names):
+                more.expect(ident)
+        else:
+            more = Waiting(book for book in books if self._is_kept(book[1]))
+        if self._waiting is None:
+            self._waiting = more
+        else:
+            self._waiting.add(more)
+
+    def _midnight_has_passed(self, at_ns: int) -> None:
+        if self._waiting is not None:
+            self._waiting.nobody_else()
+            for ident, end in self._ends.items():
+                if end <= at_ns:
+                    self._waiting.forget(ident)
+
+    def _filter(self, records: Rows) -> Iterator[Rows | Control]:
         if self.symbols:
             records = records[np.isin(records["instrument_id"], list(self._keep))]
-        if len(records):
-            yield records
+        if not len(records):
+            return
+        if self._waiting is not None and (at := self._waiting.take(records)) >= 0:
+            if at:
+                yield records[:at]
+            yield from self._recovered()
+            records = records[at:]
+        yield records
 
     def facts(self) -> dict[str, Any]:
         """Its state between two items, JSON-able: what `restore` takes."""
         return {
             "midnight": self._midnight,
             "is_stale": self._is_stale,
+            "waiting": self._waiting and self._waiting.facts(),
+            "ends": {str(key): end for key, end in self._ends.items()},
             "names": {str(key): name for key, name in self._names.items()},
             "definitions": {str(key): fields for key, fields in self._definitions.items()},
         }
 
     def restore(self, facts: dict[str, Any]) -> None:
         self._midnight, self._is_stale = facts["midnight"], facts["is_stale"]
+        self._waiting = Waiting.restored(facts["waiting"]) if facts.get("waiting") else None
+        self._ends = {int(key): end for key, end in facts.get("ends", {}).items()}
         self._names = {int(key): name for key, name in facts["names"].items()}
         self._definitions = {int(key): fields for key, fields in facts["definitions"].items()}
 
@@ -172,6 +234,7 @@ class Annotator:
                 if edge == self._midnight:
                     self._midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
                     yield day(self._midnight - 1)
+                    self._midnight_has_passed(self._midnight - DAY_NS)
                 while changes and (changes[-1].start_ns or 0) <= edge:
                     yield from self._map(mapping(changes.pop()))
             if is_last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -16,6 +17,7 @@ from services.ingest.sources.base import Chunk
 from services.ingest.sources.merge import merge
 from services.ingest.sources.paths import ScannedFile
 from services.ingest.sources.sequence import Item, Sequence
+from services.ingest.sources.whole import Book
 from shared import logs
 from shared.dbn import InstrumentSymbol, Message, Part, Reader
 from shared.errors import SourceError
@@ -44,6 +46,17 @@ class Selection:
         return not self.symbols and self.start is None and self.end is None
 
 
+def books_in(one: ScannedFile) -> list[Book]:
+    """Every (publisher, instrument) of a file, as far as it can be read: it is read once more."""
+    books: set[Book] = set()
+    with Reader(one.path) as reader, contextlib.suppress(SourceError):
+        for part in reader.parts():
+            if part.records is not None:
+                names = part.records[["publisher_id", "instrument_id"]]
+                books.update((int(each[0]), int(each[1])) for each in np.unique(names).tolist())
+    return sorted(books)
+
+
 @dataclass(slots=True)
 class Pass:
     """One run through the files: counts what was passed over, says which file was cut off."""
@@ -51,6 +64,7 @@ class Pass:
     files: list[ScannedFile]
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    more_to_come: bool = False  # files that are not there yet
 
     def parts(self, one: ScannedFile) -> Iterator[Part]:
         last = one.first_ts
@@ -65,8 +79,9 @@ class Pass:
                 self.notes.append(note)
                 log.warning("file_is_cut_off", file=str(one.path), cut_bytes=reader.cut_bytes, text=note)
                 following = [each.first_ts for each in self.files if each.first_ts > last]
-                if following:
-                    yield Part(None, gap(f"{one.path.name} is cut off", last, min(following)))
+                if following or self.more_to_come:
+                    why, until = f"{one.path.name} is cut off", min(following, default=None)
+                    yield Part(None, gap(why, last, until, has_snapshot=False, books=books_in(one)))
 
     def merged(self) -> Iterator[Rows | Message]:
         if len(self.files) == 1:

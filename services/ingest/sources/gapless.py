@@ -76,11 +76,19 @@ class GaplessStream:
             self._connection = None
             self._counts.connected.set(0)
 
-    def _gap(self, reason: str, from_ns: int | None, to_ns: int | None, instrument_id: int = 0) -> Logical:
+    def _gap(
+        self,
+        reason: str,
+        from_ns: int | None,
+        to_ns: int | None,
+        instrument_id: int = 0,
+        *,
+        has_snapshot: bool = True,
+    ) -> Logical:
         log.warning(
             "live gap", dataset=self._options.dataset, why=reason, instrument_id=instrument_id or None
         )
-        message = gap(reason, from_ns or None, to_ns, instrument_id)
+        message = gap(reason, from_ns or None, to_ns, instrument_id, has_snapshot=has_snapshot)
         self.is_whole = self._has_taken = False
         return message, encode_own(message)
 
@@ -124,7 +132,7 @@ class GaplessStream:
         elif newest:
             mbo = Subscription("mbo", start=self.tracker.reconnect(LOOKBACK_NS))
         elif first and not with_snapshot:
-            items.append(self._gap("begins without a snapshot", None, None))
+            items.append(self._gap("begins without a snapshot", None, None, has_snapshot=False))
         self._replaying, self._has_snapshot = mbo.start is not None, mbo.snapshot
         midnight = time.time_ns() // DAY_NS * DAY_NS
         self._parser = None
@@ -216,8 +224,11 @@ class GaplessStream:
         for piece in self.tracker.take(records):
             if isinstance(piece, Gap):
                 why = "records before the replay are missing"
-                items.append(self._gap(why, piece.from_ns, piece.to_ns, piece.instrument_id))
-                if self._options.snapshot:
+                asks = self._options.snapshot
+                items.append(
+                    self._gap(why, piece.from_ns, piece.to_ns, piece.instrument_id, has_snapshot=asks)
+                )
+                if asks:
                     self._ask_for_snapshot()
                     break
                 continue

@@ -60,7 +60,10 @@ def decode_own(message: Message) -> Message | None:
     fields = json.loads(message.fields["text"].removeprefix(_TEXT))
     if fields.pop("kind") == "recovered":
         return recovered(message.ts_event)
-    return gap(fields["reason"], fields["from"], fields["to"], message.instrument_id)
+    has_snapshot = "books" not in fields
+    return gap(
+        fields["reason"], fields["from"], fields["to"], message.instrument_id, has_snapshot=has_snapshot
+    )
 
 
 class Tokens:

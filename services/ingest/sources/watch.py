@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from services.ingest.sources.annotate import Annotator
+import numpy as np
+
+from services.ingest.sources.annotate import Annotator, gap
 from services.ingest.sources.base import Chunk
-from services.ingest.sources.file import Pass, Selection
+from services.ingest.sources.file import Pass, Selection, books_in
 from services.ingest.sources.paths import is_dbn_name, scan
 from services.ingest.sources.sequence import Item, Sequence
 from shared import logs
@@ -92,6 +94,8 @@ class WatchSource:
 
     def _file(self, name: str, annotator: Annotator) -> Iterator[Item]:
         """One file; one that is damaged is said and left where it is."""
+        taken = False
+        found = None
         try:
             found = scan(self._folder / name)
             if found.metadata.dataset != self.dataset:
@@ -100,9 +104,14 @@ class WatchSource:
                 )
             log.info("file taken", file=name)
             annotator.instruments = found.metadata.instruments()
-            yield from annotator.items(Pass([found]).merged())
+            for item in annotator.items(Pass([found], more_to_come=True).merged()):
+                taken = taken or isinstance(item, np.ndarray)
+                yield item
         except SourceError as error:
             log.warning("file passed over", file=name, text=str(error))
+            if taken and found is not None:
+                message = gap(f"{name} is damaged", None, None, has_snapshot=False, books=books_in(found))
+                yield from annotator.items([message])
 
     def _look(self) -> None:
         """Take files that are complete and not taken yet, oldest change first, and write the order down."""

@@ -14,7 +14,7 @@ from services.ingest.sources.options import SourceOptions
 from shared.dbn import Interval, Metadata, SymbolMapping
 from shared.errors import SourceError, UsageError
 from shared.records import Rows
-from shared.units import ACTION_CLEAR
+from shared.units import ACTION_CLEAR, F_LAST
 from tests.support.dbn_files import drain, metadata, write
 from tests.support.mbo import START_NS, random_rows
 
@@ -185,6 +185,24 @@ def test_records_missing_between_two_files_are_a_gap(tmp_path: Path) -> None:
     assert (gap["type"], controls[-1][0]) == ("gap", 101)
     assert gap["from"] == START_NS + 98 * 1000
     assert "a.dbn" in gap["reason"]
+
+
+def test_books_are_whole_again_when_the_next_file_has_begun_them_anew(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.dbn", at(START_NS, instrument_id=1))
+    following = at(START_NS + HOUR, instrument_id=1)
+    following["action"][0], following["flags"][0] = ord("R"), F_LAST
+    write(tmp_path / "b.dbn", following)
+    first.write_bytes(first.read_bytes()[:-10])
+    one = source(tmp_path)
+    records, controls = drain(one)
+    assert [(position, each["type"]) for position, each in controls[-2:]] == [
+        (101, "gap"),
+        (103, "recovered"),
+    ]
+    assert "books" not in controls[-2][1], "only the fields of the wire format"
+    again, rest = drain(one, 102)
+    assert again.tobytes() == records[100:].tobytes()
+    assert rest == controls[-1:], "the same after a restart"
 
 
 def test_names_are_expanded(tmp_path: Path) -> None:

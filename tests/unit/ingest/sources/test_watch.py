@@ -118,3 +118,36 @@ def test_files_that_went_missing_are_said(tmp_path: Path) -> None:
     again = source(folder, tmp_path, dataset="TEST.SET")
     with pytest.raises(SourceError, match="restore them"):
         again.open(101, one.spec)
+
+
+@pytest.mark.parametrize(("bad", "reason"), [("cut", "m.dbn is cut off"), ("damaged", "m.dbn is damaged")])
+def test_what_is_missing_of_a_file_is_a_gap_until_the_next_one_begins_anew(
+    tmp_path: Path, bad: str, reason: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first = random_rows(1500)  # the first 1,000 are looked at before the file is taken
+    first["instrument_id"] = 1
+    path = write(folder / "m.dbn", first)
+    content = bytearray(path.read_bytes())
+    if bad == "damaged":
+        content[-56 * 10 : -56 * 10 + 2] = b"\0\0"
+    path.write_bytes(content[:-10])
+    one = source(folder, tmp_path)
+    one.open(0, one.spec)
+    found: list[object] = []  # types of controls, numbers of records
+
+    def come(*expected: object) -> bool:
+        if (chunk := one.read(2000, 0.0)) is not None:
+            found.append(len(chunk.records) if chunk.records is not None else (chunk.control or {})["type"])
+            reasons.append((chunk.control or {}).get("reason"))
+        return found == list(expected)
+
+    reasons: list[object] = []
+    whole = 1499 if bad == "cut" else 1490
+    eventually(lambda: come("mapping", whole, "gap"), every_s=0)
+    assert reasons[-1] == reason
+    following = at(2)
+    following["instrument_id"], following["action"][:1] = 1, ord("R")
+    write(folder / "n.dbn", following)
+    eventually(lambda: come("mapping", whole, "gap", 1, "recovered", 99), every_s=0)
