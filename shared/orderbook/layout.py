@@ -34,6 +34,7 @@ EARLY = 33  # entries of the dirty list that have become rows because a snapshot
 CARRY_RECORDS = 34  # held back
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
+HOMES = 128  # + record & 15: where the order of a record a few on is looked for first
 # Where each array begins, and how much there is room for; books.py keeps them true.
 AT_BOOKS, AT_INDEX, AT_TABLE, AT_ORDERS, AT_FILLS, AT_LEVELS, AT_CHUNKS, AT_CHUNK_N, AT_DIRS = range(96, 105)
 AT_DIRTY, AT_GRAVES, AT_SLOTS, AT_HELD, AT_TOUCHED, AT_BBO, AT_TRADES, AT_AUCTIONS, AT_EFFECTS = range(
@@ -43,7 +44,7 @@ AT_CARRY, AT_CARRY_ORDINALS, AT_CARRY_SLOTS = range(114, 117)
 BOOK_CAP, INDEX_CAP, TABLE_CAP, ORDER_CAP, LEVEL_CAP, CHUNK_CAP, DIR_CAP, DIRTY_CAP, GRAVE_CAP, ROW_CAP = (
     range(117, 127)
 )
-META_WORDS = 128
+META_WORDS = 144
 
 # Why `go` stopped, and where it goes on.
 DONE, POOLS_FULL, OUTPUT_FULL, DIRTY_FULL, BOOKS_FULL = range(5)

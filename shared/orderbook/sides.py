@@ -58,15 +58,20 @@ def _better(end: Any, top: Any, k: Any, key: Any) -> Any:
 
 
 @inline
+def near_top(end: Any, top: Any, key: Any) -> Any:
+    """How many of the best eight levels of a chunk of `top` that ends at an address are better than `key`."""
+    return (
+        _better(end, top, 1, key) + _better(end, top, 2, key) + _better(end, top, 3, key) + _better(end, top, 4, key)
+        + _better(end, top, 5, key) + _better(end, top, 6, key) + _better(end, top, 7, key) + _better(end, top, 8, key)
+    )  # fmt: skip
+
+
+@inline
 def position(base: Any, top: Any, key: Any) -> Any:
     """Number of levels of a chunk that are not better than `key`."""
     if top == 0:
         return I(0)
-    end = base + top * ENTRY
-    better = (
-        _better(end, top, 1, key) + _better(end, top, 2, key) + _better(end, top, 3, key) + _better(end, top, 4, key)
-        + _better(end, top, 5, key) + _better(end, top, 6, key) + _better(end, top, 7, key) + _better(end, top, 8, key)
-    )  # fmt: skip
+    better = near_top(base + top * ENTRY, top, key)
     n = top - better
     if better < 8 or n == 0:
         return n
