@@ -7,6 +7,7 @@ is BrokerLost, and the caller's compare-and-append makes its retry safe.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -46,6 +47,7 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 10.0
 MAX_BLOCK_MS = 5_000  # of an XREAD; below REPLY_TIMEOUT_S, or a quiet stream would look like a lost broker
 CLUSTER_POLL_S = 0.001
+CLUSTER_POLL_MOST_S = 0.01
 SCRIPTS = ("append", "commit", "fence", "lease", "trim")
 # What trying again can cure: no connection, a server that loads or fails over, a cluster that moves slots.
 TRANSIENT = (
@@ -124,6 +126,11 @@ class Pending(NamedTuple):
     size: int
     call: str  # what the round trip is for, as in mbo_broker_call_seconds; "" for one that waits on purpose
     sent_at: float  # monotonic
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Where the replies will come: an event loop waits until each is readable, then calls `finish`."""
+        return list({id(node): node.connection._sock for node, _, _ in self.groups}.values())
 
 
 class Broker:
@@ -307,29 +314,35 @@ class Broker:
 
         On a cluster the nodes are asked in turn: one XREAD never spans slots.
         """
-        if not after:
-            time.sleep(min(block_ms, MAX_BLOCK_MS) / 1000)
-            return {}
         block_ms = min(block_ms, MAX_BLOCK_MS)
-        if self.is_cluster is None:
-            self.connect()
-        if not self.is_cluster:
-            names = list(after)
-            block = ("BLOCK", block_ms) if block_ms > 0 else ()
-            return _entries(
-                self.call("XREAD", "COUNT", count, *block, "STREAMS", *names, *(after[n] for n in names))
-            )
+        if not after:
+            time.sleep(block_ms / 1000)
+            return {}
         deadline = time.monotonic() + block_ms / 1000
         pause = CLUSTER_POLL_S
         while True:
-            replies = self.pipe(
-                [("XREAD", "COUNT", count, "STREAMS", name, last) for name, last in after.items()]
-            )
-            found = {k: v for reply in replies for k, v in _entries(reply).items()}
-            if found or time.monotonic() >= deadline:
+            found = self.end_read(self.begin_read(after, count=count, block_ms=block_ms))
+            if found or not self.is_cluster or time.monotonic() >= deadline:
                 return found
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.01)
+            pause = min(pause * 1.5, CLUSTER_POLL_MOST_S)
+
+    def begin_read(self, after: Mapping[str, str], *, count: int, block_ms: int = 0) -> Pending:
+        """Send `read` without waiting for its reply; `end_read` takes it. On a cluster it does not block."""
+        if self.is_cluster is None:
+            self.connect()
+        if self.is_cluster:
+            return self.begin(
+                [("XREAD", "COUNT", count, "STREAMS", name, last) for name, last in after.items()],
+                multi=False,
+            )
+        block = ("BLOCK", block_ms) if block_ms > 0 else ()
+        return self.begin(
+            [("XREAD", "COUNT", count, *block, "STREAMS", *after, *after.values())], multi=False
+        )
+
+    def end_read(self, pending: Pending) -> dict[str, list[Entry]]:
+        return {name: entries for reply in self.finish(pending) for name, entries in _entries(reply).items()}
 
     def last_ids(self, streams: Sequence[str]) -> list[Entry | None]:
         """The last entry of each stream."""

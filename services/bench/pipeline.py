@@ -168,11 +168,21 @@ class Run:
         rows = self.broker.pipe([("HMGET", keys.shard(f, s, "pos"), *self.readers) for f, s in shards])
         return sum(min(parse_id(offset)[1] if offset else 0 for offset in row) for row in rows)
 
+    def _symbols(self) -> list[str]:
+        """Of every instrument the gateway knows: it hears of them a moment after the first records."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/v1/instruments?limit=1000", timeout=5
+            ) as answer:
+                names = [row["symbol"] for row in json.load(answer)["instruments"]]
+            if len(names) >= min(self.args.clients, self.args.instruments):
+                return names
+            time.sleep(0.02)
+        raise MboError("the gateway knows no instruments")
+
     def _tap(self) -> subprocess.Popen[str]:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/v1/instruments?limit=1000", timeout=5
-        ) as answer:
-            names = [row["symbol"] for row in json.load(answer)["instruments"]]
+        names = self._symbols()
         chosen = names[:: max(len(names) // max(self.args.clients, 1), 1)][: self.args.clients]
         paths = [f"/v1/stream?symbols={name}&channels=bbo,book,trades&depth=10" for name in chosen]
         process = subprocess.Popen(

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.gateway.shards import BestRow, ShardBooks
 from shared.orderbook.engine import Batch
+from shared.orderbook.pick import pick
 from shared.records import BOOK_CROSSED, Rows
 
 Change = tuple[int, int, BestRow]  # publisher, instrument, the row
 
 
-def published_bbo(books: ShardBooks, batch: Batch, wanted: Container[int]) -> list[Change]:
-    """Best-price changes of wanted instruments in order of ordinal, as published for their venue; `stale` False.
+def published_bbo(books: ShardBooks, batch: Batch, wanted: NDArray[np.uint32]) -> list[Change]:
+    """Best-price changes of instruments in `wanted` (sorted) by ordinal, as published for their venue; `stale` False.
 
     While a book has an overlay its raw BBO is not published; the AUCTION row of the same event end is. Call before
     `books.fold(batch, …)`.
     """
-    changes = [_raw(row) for row in _pick(batch.bbo, wanted).tolist()]
-    auctions = _pick(batch.auctions, wanted)
+    changes = [_raw(row) for row in pick(batch.bbo, wanted).tolist()]
+    auctions = pick(batch.auctions, wanted)
     overlaid = {key for key in books.overlays if key[1] in wanted}
     if not overlaid and not len(auctions):
         return changes
@@ -58,11 +61,3 @@ def _with_auctions(changes: list[Change], auctions: Rows, overlaid: set[tuple[in
         if change is not None and (publisher, instrument) not in overlaid:
             found.append(change)
     return found
-
-
-def _pick(rows: Rows, wanted: Container[int]) -> Rows:
-    """Rows of wanted instruments. On the few hundred rows of an entry a list is faster than numpy's set operations."""
-    if not len(rows):
-        return rows
-    at = [index for index, number in enumerate(rows["instrument_id"].tolist()) if number in wanted]
-    return rows if len(at) == len(rows) else rows[at]

@@ -20,6 +20,7 @@ from services.gateway.vector import ShardKey
 from shared import logs, metrics
 from shared.errors import Gap
 from shared.orderbook.engine import Batch
+from shared.orderbook.pick import pick
 from shared.orderbook.shard import ShardState
 from shared.records import Rows
 from shared.wire.codec import InEntry, OutEntry
@@ -178,9 +179,8 @@ class FeedState:
             books.gap = False
             changed.reset.append(key)
         had_stale = books.stale
-        touched = batch.touched.tolist()
-        changes = published_bbo(books, batch, topics.bbo) if topics.bbo else []
-        fresh = books.fold(batch, touched)
+        changes = published_bbo(books, batch, topics.wanted("bbo")) if topics.bbo else []
+        fresh = books.fold(batch)
         books.session, books.ordinal = session, entry.last
         books.stale, books.arrived = entry.stale, now
         books.stamps = (entry.ts_due, entry.ts_ingest, entry.ts_book)
@@ -199,7 +199,7 @@ class FeedState:
         if len(batch.trades) and (topics.trades or topics.bars):
             self._trades(batch.trades, topics, dirty)
         if topics.book or topics.bars or topics.status:
-            self._touch(touched, topics, dirty)
+            self._touch(batch.touched, topics, dirty)
         if had_stale != books.stale:
             self._all_dirty(topics, dirty)
 
@@ -218,7 +218,7 @@ class FeedState:
 
     @staticmethod
     def _trades(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
-        for row in rows.tolist():
+        for row in pick(rows, topics.wanted("trades", "bars")).tolist():
             instrument, publisher = row[6], row[8]
             for topic in (*topics.trades.get(instrument, ()), *topics.bars.get(instrument, ())):
                 if topic.wants(publisher):
@@ -226,7 +226,8 @@ class FeedState:
                     dirty.add(topic)
 
     @staticmethod
-    def _touch(touched: list[tuple[int, ...]], topics: ShardTopics, dirty: set[Topic]) -> None:
+    def _touch(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
+        touched = pick(rows, topics.wanted("book", "bars", "status")).tolist()
         for _, _, ts_recv, instrument, publisher, _, _ in touched:
             if instrument in topics.book:
                 dirty.update(topic for topic in topics.book[instrument] if topic.wants(publisher))

@@ -1,7 +1,7 @@
 """The hub: takes what the reader got, folds it, and writes each group's block once to each of its clients.
 
-Everything here runs on one event loop. The drain is adaptive: it is scheduled when something arrives, takes all that
-has accumulated, and is never on a timer; while it works the next entries pile up and share the next write.
+Everything here runs on one event loop. The drain is adaptive: it takes all that a read brought and is never on a timer;
+while it works the next entries pile up in the broker and share the next read and write.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from services.gateway import blocks, close_codes, vector
@@ -44,14 +43,8 @@ class Hub:
         self.roster = Roster(self.state)
         self.laggards = Laggards(settings, self.close, self.remove, self._anew)
         self.clients: dict[Client, None] = {}
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.inbox: deque[Item] = deque()
-        self.room: Callable[[int], None] = lambda items: (
-            None
-        )  # tells the reader that so many items were taken
         self.accepting = False
         self.draining = False
-        self._scheduled = False
         self._later: set[Topic] = set()  # dirty topics that wait for their interval
         self._closing: deque[tuple[float, Transport]] = deque()  # said bye, not all of it is read yet
         self._last_beat = 0.0
@@ -63,24 +56,11 @@ class Hub:
         self._m_clients = metrics.get("mbo_gateway_clients")
         self._m_conflated = metrics.get("mbo_gateway_conflated_total")
 
-    # -- from the reader's thread ------------------------------------------------------------------------------------
-
-    def post(self, items: list[Item]) -> None:
-        """Hand over what was read; any thread."""
-        self.inbox.extend(items)
-        if not self._scheduled and self.loop is not None:
-            self._scheduled = True
-            self.loop.call_soon_threadsafe(self.drain)
-
     # -- the drain ---------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Fold all that has arrived and write it out."""
-        self._scheduled = False
-        if not self.inbox:
-            return
+    def take(self, items: list[Item]) -> None:
+        """Fold what has arrived and write it out."""
         started = time.perf_counter()
-        items = [self.inbox.popleft() for _ in range(len(self.inbox))]
         oldest_due = 0
         segment: list[Item] = []
         for item in items:
@@ -93,7 +73,6 @@ class Hub:
                 segment = []
         if segment:
             oldest_due = self._fold(segment) or oldest_due
-        self.room(len(items))
         self._m_drain.observe(time.perf_counter() - started)
         if oldest_due:
             self._m_latency.observe(max(0.0, (time.time_ns() - oldest_due) / 1e9))
@@ -267,9 +246,6 @@ class Hub:
 
     async def run(self) -> None:
         """Heartbeats, intervals, lagging clients, maximum age: until cancelled."""
-        self.loop = asyncio.get_running_loop()
-        if self.inbox:
-            self.drain()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             now = time.monotonic()

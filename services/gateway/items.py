@@ -1,4 +1,4 @@
-"""What the reader hands to the hub, in the order it was read."""
+"""What reader and discovery hand to the hub, in the order it was read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Loaded(NamedTuple):
 
     state: ShardState | None
     policy: str
+    at: tuple[int, int] = (0, 0)  # (session, ordinal) after which the reader goes on
     lost: bool = False
 
 
@@ -27,7 +28,7 @@ class FeedRows(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What the reader hands over, in the order it was read."""
+    """What happened to a feed or a shard."""
 
     kind: Literal["feed", "load", "out", "in", "orders"]
     key: ShardKey | None

@@ -1,132 +1,175 @@
-"""The reader: one thread that follows the feeds' streams and hands decoded entries to the hub.
+"""The reader: follows the streams of all shards on the hub's loop, one XREAD in flight, and hands over what came.
 
-Start-up and repair are one path: load the newest image (or begin at the stream's start), then XREAD from there.
+Reading, folding and writing are one callback of one thread: what arrives meanwhile waits in the broker and comes with
+the next reply, so that the gateway needs no queue and cannot be further behind than what it is told in one reply.
+Finding feeds and loading images takes long and is discovery's, in the main thread.
 """
 
 from __future__ import annotations
 
-import threading
-import time
+import asyncio
+import socket
 from collections.abc import Callable
+from typing import NamedTuple
 
 from services.gateway.feedstate import FeedState
-from services.gateway.instruments import Feed
-from services.gateway.items import FeedRows, Item, Loaded
-from services.gateway.loading import candidates, engine_kind
-from services.gateway.settings import GatewaySettings
+from services.gateway.items import Item, Loaded
 from services.gateway.vector import ShardKey
 from shared import logs, metrics
-from shared.broker import Broker, Entry
-from shared.errors import UsageError, WireError
+from shared.broker import CLUSTER_POLL_MOST_S, CLUSTER_POLL_S, Broker, Entry, Pending
+from shared.errors import WireError
 from shared.orderbook.shard import ShardState
 from shared.wire.codec import decode_in, decode_out
 from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("gateway")
 
-BLOCK_MS = 100
-COUNT = 128  # entries a stream and pass; an entry holds at most about 1000 records
-MAX_OUTSTANDING = 4_000  # items the hub has not taken: then the reader waits
-DISCOVER_S = 1.0
-MAX_RELOADS = 3
-RETRY_LOST_S = 10.0
-RENAMED_S = 10.0  # a feed's rows of instruments are read again: definitions change without a new one
+BLOCK_MS = 100  # a shard that is new waits so long at most
+COUNT = 32  # entries a stream and reply; an entry holds at most about 2000 records
+
+At = tuple[int, int]  # (session, ordinal)
 
 
-def shard_filter(text: str) -> Callable[[int], bool]:
-    """The setting `shards` ("0-3,7", empty for all) as a test; UsageError if it is none."""
-    if not text:
-        return lambda shard: True
-    wanted: set[int] = set()
-    for part in text.split(","):
-        low, dash, high = part.partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise UsageError(f"--shards {text!r}: write it as 0-3,7")
-        wanted.update(range(int(low), int(high or low) + 1))
-    return wanted.__contains__
+class Need(NamedTuple):
+    """Something only discovery can get: where `:out` goes on after a gap at `at`, or the orders of a shard (None)."""
+
+    key: ShardKey
+    at: At | None
 
 
 class Reader:
-    """Positions in `:out` (all shards) and `:in` (shards whose orders somebody needs)."""
+    """Positions in `:out` (all shards) and `:in` (shards whose orders somebody needs). Its loop owns it."""
 
-    def __init__(
-        self, broker: Broker, settings: GatewaySettings, state: FeedState, post: Callable[[list[Item]], None]
-    ) -> None:
-        self.broker, self.settings, self.state, self._post = broker, settings, state, post
-        self.feeds: dict[str, Feed] = {}
-        self.out: dict[ShardKey, tuple[int, int]] = {}
-        self.orders: dict[ShardKey, tuple[int, int]] = {}
-        self.lag: dict[ShardKey, int] = {}
-        self.measures = 0  # how often `lag` was measured
-        self._wanted_shard = shard_filter(settings.only_shards)
-        self._reloads: dict[ShardKey, int] = {}
-        self._lost: dict[ShardKey, float] = {}
-        self._sizes: dict[str, int] = {}
-        self._named: dict[str, float] = {}  # monotonic s at which a feed's instruments were read
-        self._outstanding = 0
-        self._room = threading.Condition()
-        self._discovered = -DISCOVER_S
-        self._m_entries = metrics.get("mbo_gateway_entries_total")
-        self._m_records = metrics.get("mbo_gateway_records_total")
+    def __init__(self, broker: Broker, state: FeedState, take: Callable[[list[Item]], None]) -> None:
+        self.broker, self.state, self._take = broker, state, take
+        self.need: Callable[[Need], None] = lambda need: None
+        self.out: dict[ShardKey, At] = {}
+        self.orders: dict[ShardKey, At] = {}
+        self.failure: Exception | None = None  # why it stopped; discovery raises it
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading = False
+        self._asked: dict[
+            str, tuple[str, ShardKey, At]
+        ] = {}  # of the XREAD in flight: stream -> what and from where
+        self._pending: Pending | None = None
+        self._silent: set[socket.socket] = set()  # sockets of the XREAD in flight that have no reply yet
+        self._orders_needed: set[ShardKey] = set()
+        self._pause_s = CLUSTER_POLL_S
+        self._idle = False  # nothing is followed, or nothing may be read for now
 
-    # -- the hub's side of the limit -----------------------------------------------------------------------------------
+    # -- from discovery's thread ---------------------------------------------------------------------------------------
 
-    def taken(self, items: int) -> None:
-        """The hub has folded so many items (its thread)."""
-        with self._room:
-            self._outstanding -= items
-            self._room.notify()
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read, unless it already does; raises BrokerLost."""
+        self._loop = loop
+        if not self._reading:
+            self.broker.connect()
+            self.failure, self._reading = None, True
+            loop.call_soon_threadsafe(self._ask)
 
     def post(self, items: list[Item]) -> None:
-        with self._room:
-            self._outstanding += len(items)
-            while self._outstanding > MAX_OUTSTANDING and self._room.wait(1.0):
-                pass
-        self._post(items)
+        """Hand over what discovery found: shards are followed from there."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._given, items)
+
+    async def run(self) -> None:
+        """Until cancelled; then the loop is free of this reader and can be closed."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._reading = False
+            self._quiet()
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
-    def hurry(self) -> None:
-        """Measure the lag at the next pass (any thread)."""
-        self._discovered = -DISCOVER_S
+    def _given(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item.value, Loaded):
+                assert item.key is not None
+                self.out[item.key] = item.value.at
+                self.orders.pop(item.key, None)
+            elif isinstance(item.value, ShardState):
+                assert item.key is not None
+                self._orders_needed.discard(item.key)
+                self.orders[item.key] = (item.value.session, item.value.ordinal)
+        self._take(items)
+        if self._idle:
+            self._ask()
 
-    def start(self) -> None:
-        """Find the feeds and load every shard not yet followed; raises BrokerLost."""
-        self.broker.connect()
-        self._discovered = -DISCOVER_S
-        self.discover()
-
-    def step(self) -> None:
-        """Read once (blocks at most BLOCK_MS) and hand over what came."""
-        if time.monotonic() - self._discovered >= DISCOVER_S:
-            self.discover()
+    def _ask(self) -> None:
+        """Send the next XREAD, if anything is followed."""
+        assert self._loop is not None
+        if not self._reading:
+            return
         self._follow_orders()
         keys = self.broker.keys
-        names: dict[str, tuple[str, ShardKey]] = {}
-        after: dict[str, str] = {}
-        for kind, positions in (("out", self.out), ("in", self.orders)):
-            for key, position in positions.items():
-                if kind == "in" and not self.state.room_for_orders(key):
-                    continue
-                name = keys.shard(key.feed, key.shard, kind)
-                names[name], after[name] = (kind, key), stream_id(*position)
-        items: list[Item] = []
-        again: list[ShardKey] = []
-        # `:in` first: an output entry is folded only once the input it covers is here
-        replies = self.broker.read(after, count=COUNT, block_ms=BLOCK_MS)
-        for name, entries in sorted(replies.items(), key=lambda reply: names[reply[0]][0]):
-            kind, key = names[name]
-            if kind == "in":
-                self._take_in(key, entries, items)
-            elif not self._take_out(key, entries, items):
-                again.append(key)
-        if items:
-            self.post(items)
-        for key in again:
-            self._reload(key)
+        self._asked = {
+            keys.shard(key.feed, key.shard, kind): (kind, key, at)
+            for kind, positions in (("out", self.out), ("in", self.orders))
+            for key, at in positions.items()
+            if kind == "out" or self.state.room_for_orders(key)
+        }
+        self._idle = not self._asked
+        if self._idle:
+            return
+        try:
+            after = {name: stream_id(*at) for name, (_, _, at) in self._asked.items()}
+            self._pending = self.broker.begin_read(after, count=COUNT, block_ms=BLOCK_MS)
+            for sock in self._pending.sockets:
+                self._silent.add(sock)
+                self._loop.add_reader(sock, self._heard, sock)
+        except Exception as error:  # noqa: BLE001 - for the main thread: it decides what the process does
+            self._fail(error)
 
-    def _take_out(self, key: ShardKey, entries: list[Entry], items: list[Item]) -> bool:
-        """False at a gap: what is before it has been taken."""
+    def _heard(self, sock: socket.socket) -> None:
+        """A reply begins; at the last one they are all taken."""
+        assert self._loop is not None
+        self._loop.remove_reader(sock)
+        self._silent.discard(sock)
+        if self._silent:
+            return
+        try:
+            assert self._pending is not None
+            came = self._taken(self.broker.end_read(self._pending))
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+            return
+        if came or not self.broker.is_cluster:
+            self._pause_s = CLUSTER_POLL_S
+            self._loop.call_soon(self._ask)  # after what else is ready: requests, clients that come and go
+        else:
+            self._loop.call_later(self._pause_s, self._ask)
+            self._pause_s = min(self._pause_s * 1.5, CLUSTER_POLL_MOST_S)
+
+    def _fail(self, error: Exception) -> None:
+        self._reading, self.failure = False, error
+        self._quiet()
+
+    def _quiet(self) -> None:
+        """No longer wait for replies."""
+        for sock in self._silent:
+            assert self._loop is not None
+            self._loop.remove_reader(sock)
+        self._silent.clear()
+
+    def _taken(self, replies: dict[str, list[Entry]]) -> bool:
+        """Decode and hand over; whether anything came."""
+        items: list[Item] = []
+        # `:in` first: an output entry is folded only once the input it covers is here
+        for name in sorted(replies, key=lambda name: self._asked[name][0]):
+            kind, key, at = self._asked[name]
+            if (
+                kind == "out" and self.out.get(key) == at
+            ):  # else it was loaded meanwhile, and goes on elsewhere
+                self._take_out(key, replies[name], items)
+            elif kind == "in" and self.orders.get(key) == at:
+                self._take_in(key, replies[name], items)
+        if items:
+            self._take(items)
+        return bool(items)
+
+    def _take_out(self, key: ShardKey, entries: list[Entry], items: list[Item]) -> None:
+        """Entries up to a gap; there the shard is no longer followed until discovery has loaded it."""
         session, ordinal = self.out[key]
         records = 0
         for entry in entries:
@@ -141,148 +184,43 @@ class Reader:
                     id=entry.id.decode(),
                     detail=str(error),
                 )
-                self.out[key] = (session, ordinal)
-                return False
+                self._lost_place(key, (session, ordinal))
+                break
             start = last - decoded.n
             if (start > ordinal) if at == session else (start > 0):
+                have = stream_id(session, ordinal)
                 log.warning(
-                    "gap",
-                    feed=key.feed,
-                    shard=key.shard,
-                    have=f"{session}-{ordinal}",
-                    next=entry.id.decode(),
-                    n=decoded.n,
+                    "gap", feed=key.feed, shard=key.shard, have=have, next=entry.id.decode(), n=decoded.n
                 )
-                self.out[key] = (session, ordinal)
-                return False
+                self._lost_place(key, (session, ordinal))
+                break
             if (at, last) > (session, ordinal):
                 items.append(Item("out", key, at, decoded))
                 records += decoded.n
                 session, ordinal = at, last
-        self.out[key] = (session, ordinal)
-        self._m_entries.labels(key.feed, "out").inc(len(entries))
-        self._m_records.labels(key.feed).inc(records)
-        return True
+        else:
+            self.out[key] = (session, ordinal)
+        metrics.get("mbo_gateway_entries_total").labels(key.feed, "out").inc(len(entries))
+        metrics.get("mbo_gateway_records_total").labels(key.feed).inc(records)
+
+    def _lost_place(self, key: ShardKey, at: At) -> None:
+        del self.out[key]
+        self.need(Need(key, at))
 
     def _take_in(self, key: ShardKey, entries: list[Entry], items: list[Item]) -> None:
-        for entry in entries:
-            at, _ = parse_id(entry.id)
-            items.append(Item("in", key, at, decode_in(entry.d)))
+        items.extend(Item("in", key, parse_id(entry.id)[0], decode_in(entry.d)) for entry in entries)
         self.orders[key] = parse_id(entries[-1].id)
-        self._m_entries.labels(key.feed, "in").inc(len(entries))
+        metrics.get("mbo_gateway_entries_total").labels(key.feed, "in").inc(len(entries))
 
-    # -- feeds and shards ----------------------------------------------------------------------------------------------
-
-    def discover(self) -> None:
-        """Feeds, instruments and shards as the broker has them now; two round trips unless something is new."""
-        self._discovered = time.monotonic()
-        keys = self.broker.keys
-        wanted = self.settings.feeds
-        found = sorted(name.decode() for name in self.broker.call("SMEMBERS", keys.feeds))
-        names = [name for name in found if not wanted or name in wanted]
-        shards = list(self.out)
-        replies = self.broker.pipe([
-            *(("HGETALL", keys.feed(name, "meta")) for name in names),
-            *(("HLEN", keys.feed(name, "instruments")) for name in names),
-            *(("XREVRANGE", keys.shard(key.feed, key.shard, "out"), "+", "-", "COUNT", 1) for key in shards),
-        ])  # fmt: skip
-        metas, sizes, ends = (
-            replies[: len(names)],
-            replies[len(names) : 2 * len(names)],
-            replies[2 * len(names) :],
-        )
-        for name, meta, size in zip(names, metas, sizes, strict=True):
-            texts = [part.decode() for part in meta]
-            feed = Feed.of(name, dict(zip(texts[::2], texts[1::2], strict=True)))
-            if feed is not None:
-                self._follow(feed, int(size))
-        self._measure(shards, [parse_id(end[0][0]) if end else (0, 0) for end in ends])
-
-    def _follow(self, feed: Feed, size: int) -> None:
-        """Load what is new of a feed with so many instruments: their rows, and shards not yet followed."""
-        name, now = feed.name, time.monotonic()
-        if name not in self.feeds:
-            metrics.zero("mbo_gateway_", feed=name)
-        changed = feed != self.feeds.get(name) or size != self._sizes.get(name)
-        if changed or now - self._named.get(name, 0.0) > RENAMED_S:
-            rows = self.broker.hash(self.broker.keys.feed(name, "instruments"))
-            self.post([Item("feed", None, 0, FeedRows(feed, rows))])
-            self._named[name] = now
-        self.feeds[name], self._sizes[name] = feed, size
-        for shard in filter(self._wanted_shard, range(feed.shards)):
-            key = ShardKey(name, shard)
-            if key not in self.out or self.out[key][0] > feed.session > 0:
-                self.load(key)
-            elif key in self._lost and now - self._lost[key] > RETRY_LOST_S:
-                self._reload(key)
-
-    def _measure(self, shards: list[ShardKey], ends: list[tuple[int, int]]) -> None:
-        self.measures += 1
-        for key, (session, ordinal) in zip(shards, ends, strict=True):
-            here = self.out[key]
-            ahead = ordinal - here[1] if session == here[0] else ordinal if session > here[0] else 0
-            self.lag[key] = max(0, ahead)
-            metrics.get("mbo_gateway_lag_records").labels(key.feed, key.shard).set(self.lag[key])
-
-    def load(self, key: ShardKey) -> None:
-        """Start a shard at its newest usable image, or at the beginning of its stream, or give it up for now."""
-        policy = self.feeds[key.feed].policy
-        state = next(candidates(self.broker, key), None)
-        lost = False
-        if state is not None:
-            self.out[key] = (state.session, state.ordinal)
-        else:
-            first = self.broker.call(
-                "XRANGE", self.broker.keys.shard(key.feed, key.shard, "out"), "-", "+", "COUNT", 1
-            )
-            self.out[key] = (0, 0)
-            if first:
-                at, last = parse_id(first[0][0])
-                begin = decode_out(first[0][1][1]).first
-                lost = begin > 1
-                if lost:  # trimmed, and no image: follow from here, marked as a gap
-                    self.out[key] = (at, last)
-        if lost:
-            self._lost[key] = time.monotonic()
-            log.warning(
-                "shard cannot be loaded", feed=key.feed, shard=key.shard, at=stream_id(*self.out[key])
-            )
-        else:
-            self._lost.pop(key, None)
-        self.orders.pop(key, None)
-        self.post([Item("load", key, self.out[key][0], Loaded(state, policy, lost))])
-
-    def _reload(self, key: ShardKey) -> None:
-        """After a gap: the newest image, at most MAX_RELOADS times without progress."""
-        metrics.get("mbo_gateway_reloads_total").labels(key.feed, "gap").inc()
-        before = self.out[key]
-        tries = self._reloads.get(key, 0) + 1
-        self._reloads[key] = tries
-        self.load(key)
-        if self.out[key] > before:
-            self._reloads[key] = 0
-        elif tries >= MAX_RELOADS:
-            last = self.broker.last_ids([self.broker.keys.shard(key.feed, key.shard, "out")])[0]
-            self.out[key] = parse_id(last.id) if last else before
-            self._reloads[key] = 0
-            self._lost[key] = time.monotonic()
-            log.error("gap not repaired", feed=key.feed, shard=key.shard, tries=tries)
-            self.post(
-                [Item("load", key, self.out[key][0], Loaded(None, self.feeds[key.feed].policy, lost=True))]
-            )
+    # -- orders --------------------------------------------------------------------------------------------------------
 
     def _follow_orders(self) -> None:
-        """Load the engine of shards whose orders are wanted, forget those that are not."""
-        lost = {self.state.orders_lost.pop() for _ in range(len(self.state.orders_lost))}
-        wanted = dict(self.state.orders_wanted)
+        """Ask for the engine of shards whose orders are wanted, forget those that are not."""
+        wanted, lost = self.state.orders_wanted, self.state.orders_lost
         for key in [key for key in self.orders if key not in wanted or key in lost]:
             del self.orders[key]
+        lost.clear()
         for key in wanted:
-            if key in self.orders or key not in self.out:
-                continue
-            state = next(candidates(self.broker, key), None)
-            if state is None:
-                policy = self.feeds[key.feed].policy or "uncross"
-                state = ShardState(policy, kind=engine_kind())  # type: ignore[arg-type]
-            self.orders[key] = (state.session, state.ordinal)
-            self.post([Item("orders", key, state.session, state)])
+            if key not in self.orders and key in self.out and key not in self._orders_needed:
+                self._orders_needed.add(key)
+                self.need(Need(key, None))

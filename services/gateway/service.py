@@ -1,4 +1,4 @@
-"""The gateway's service: the reader runs in the main thread, HTTP and the hub in another."""
+"""The gateway's service: discovery runs in the main thread; reader, hub and HTTP share the loop of another."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from services.gateway import close_codes
 from services.gateway.app import App
 from services.gateway.auth import Access
 from services.gateway.context import Context
+from services.gateway.discovery import Discovery
 from services.gateway.http import Http
 from services.gateway.hub import Hub
 from services.gateway.keyring import Keyring
@@ -37,7 +38,7 @@ from shared.units import F_LAST
 
 log = logs.get("gateway")
 
-SWITCH_S = 0.0005  # the reader must not hold the interpreter for 5 ms while clients wait
+SWITCH_S = 0.0005  # discovery must not hold the interpreter for 5 ms while clients wait
 DRAIN_WITHIN_S = 20.0
 
 
@@ -54,8 +55,8 @@ class GatewayService:
         self.access = Access(config)
         self.limits = Limits(config)
         self.keyring = Keyring(self._connect, self.access, self.hub)
-        self.reader = Reader(self._connect(), config, self.hub.state, self.hub.post)
-        self.hub.room = self.reader.taken
+        self.reader = Reader(self._connect(), self.hub.state, self.hub.take)
+        self.discovery = Discovery(self._connect(), config, self.reader)
         self.recaller = Recaller(config, self.limits)
         self.resumer = Resumer(self._connect, config, self.recaller.events)
         self.context = Context(
@@ -80,7 +81,7 @@ class GatewayService:
         )
 
     def _tasks(self) -> list[Coroutine[Any, Any, None]]:
-        return [self.hub.run(), self.keyring.run(), self.recaller.run(self.context)]
+        return [self.hub.run(), self.reader.run(), self.keyring.run(), self.recaller.run(self.context)]
 
     # -- shared.runner.Service -----------------------------------------------------------------------------------------
 
@@ -95,11 +96,13 @@ class GatewayService:
             self.http.start()
             self._started = True
             log.info("serving", address=self.http.address)
-        self.reader.start()
+        assert self.http.loop is not None
+        self.reader.start(self.http.loop)
+        self.discovery.start()
         self.hub.accepting = not self.hub.draining
 
     def step(self) -> bool:
-        self.reader.step()
+        self.discovery.step()
         if self.http.failure is not None:
             raise MboError(f"the HTTP side failed: {type(self.http.failure).__name__}: {self.http.failure}")
         now = time.monotonic()
@@ -116,7 +119,7 @@ class GatewayService:
             ages[key.feed] = min(ages.get(key.feed, now), now - books.arrived)
             stale[key.feed] = stale.get(key.feed, 0) + (books.stale or books.gap)
             behind_ns = (
-                time.time_ns() - books.stamps[2] if self.reader.lag.get(key) and books.stamps[2] else 0
+                time.time_ns() - books.stamps[2] if self.discovery.lag.get(key) and books.stamps[2] else 0
             )
             late[key.feed] = max(late.get(key.feed, 0.0), behind_ns / 1e9)
         for feed, age in ages.items():
@@ -133,18 +136,18 @@ class GatewayService:
         return {
             "address": self.http.address, "clients": len(self.hub.clients),
             "data_age_ms": round((time.monotonic() - arrived) * 1000) if arrived else None,
-            "lag": sum(self.reader.lag.values()), "stale_shards": stale, "feeds": sorted(self.reader.feeds),
+            "lag": sum(self.discovery.lag.values()), "stale_shards": stale, "feeds": sorted(self.discovery.feeds),
         }  # fmt: skip
 
     def reset(self) -> None:
         """The broker was lost: what is folded stays, `start` goes on from there."""
-        self.reader.broker.close()
+        self.discovery.broker.close()
 
     def drain(self) -> None:
         """Say goodbye, spread over `drain_spread_s`; `ended` if every feed has ended, else `drain`."""
         if not self._started:
             return  # stopped while starting: there is nobody to say it to
-        ended = bool(self.reader.feeds) and self._all_ended()
+        ended = bool(self.discovery.feeds) and self._all_ended()
         bye = close_codes.ENDED if ended else close_codes.DRAIN
         spread = 0.0 if ended else self.config.drain_spread_s
         try:
@@ -158,6 +161,7 @@ class GatewayService:
         self.resumer.close()
         self.keyring.close()
         self.context.pipeline.close()
+        self.discovery.broker.close()
         self.reader.broker.close()
 
     # -- the launcher's drain ------------------------------------------------------------------------------------------
@@ -171,16 +175,16 @@ class GatewayService:
         folded = all(
             key in books and books[key].ordinal == at[1] for key, at in list(self.reader.out.items())
         )
-        return folded and self._all_ended() and not any(list(self.reader.lag.values())) and not self.hub.inbox
+        return folded and self._all_ended() and not any(list(self.discovery.lag.values()))
 
     def drained(self) -> tuple[int, dict[str, Any]]:
         """`POST /drain` on the admin port: once everything is folded and sent, `bye: ended`; the process then ends."""
-        deadline, before = time.monotonic() + DRAIN_WITHIN_S, self.reader.measures
-        self.reader.hurry()
-        while time.monotonic() < deadline and not (self.reader.measures > before and self._caught_up()):
+        deadline, before = time.monotonic() + DRAIN_WITHIN_S, self.discovery.measures
+        self.discovery.hurry()
+        while time.monotonic() < deadline and not (self.discovery.measures > before and self._caught_up()):
             time.sleep(0.02)
-            if self.reader.measures > before:
-                self.reader.hurry()
+            if self.discovery.measures > before:
+                self.discovery.hurry()
         ended = self._all_ended()
         clients = len(self.hub.clients)
         self.http.submit(self.hub.goodbye(close_codes.ENDED if ended else close_codes.DRAIN, 0.0), 10.0)

@@ -72,9 +72,6 @@ class ShardBooks:
         self.levels = LevelBooks()
         self.overlays: dict[tuple[int, int], Overlay] = {}
         self.publishers: dict[int, list[int]] = {}
-        self.touched: dict[
-            tuple[int, int], tuple[int, int, int]
-        ] = {}  # (publisher, instrument) -> times, flags
         self.symbols: dict[int, str] = {}
         self.halts: dict[int, dict[str, Any]] = {}
         self.stale_instruments: set[int] = set()
@@ -94,7 +91,7 @@ class ShardBooks:
         rows = NOTHING._replace(
             levels=engine.level_rows(), auctions=engine.auction_rows(), touched=engine.touched_rows()
         )
-        self.fold(rows, rows.touched.tolist())
+        self.fold(rows)
         self.boundaries.append(self.ordinal)
 
     def _meet(self, publisher: int, instrument: int) -> None:
@@ -110,20 +107,15 @@ class ShardBooks:
         ask = (int(row["ask_px"]), int(row["ask_sz"]), int(row["ask_ct"]))
         self.overlays[key] = Overlay(int(row["price"]), int(row["size"]), bid, ask)
 
-    def fold(self, batch: Batch, touched: list[tuple[int, ...]]) -> list[tuple[int, int]]:
-        """Apply one entry's rows (`touched`: those of `batch.touched`); (publisher, instrument) of books new to us."""
+    def fold(self, batch: Batch) -> list[tuple[int, int]]:
+        """Apply one entry's rows; (publisher, instrument) of books new to us."""
         if len(batch.levels):
             self.levels.fold(batch.levels)
         for row in batch.auctions:
             self._overlay(row)
-        fresh = []
-        known = self.touched
-        for _, ts_event, ts_recv, instrument, publisher, flags, _ in touched:
-            key = (publisher, instrument)
-            if key not in known:
-                self._meet(publisher, instrument)
-                fresh.append(key)
-            known[key] = (ts_event, ts_recv, flags)
+        fresh = self.levels.touch(batch.touched)
+        for publisher, instrument in fresh:
+            self._meet(publisher, instrument)
         return fresh
 
     def forget_instrument(self, instrument: int) -> None:
@@ -150,7 +142,7 @@ class ShardBooks:
         """BOOK_* flags of all venues asked for, together."""
         flags = 0
         for each in self._of(instrument, publisher):
-            flags |= self.touched[each, instrument][2]
+            flags |= self.levels.touched(each, instrument)[2]
         return flags
 
     def hidden(self, instrument: int, publisher: int | None) -> bool:
@@ -186,7 +178,7 @@ class ShardBooks:
     def view(self, instrument: int, publisher: int | None, limit: int | None) -> View:
         """The published view of a venue, or of all venues added up by price."""
         venues = self._of(instrument, publisher)
-        times = [self.touched[p, instrument] for p in venues]
+        times = [self.levels.touched(p, instrument) for p in venues]
         ts_event, ts_recv = max((t[0] for t in times), default=0), max((t[1] for t in times), default=0)
         stale = self.is_stale(instrument)
         if len(venues) == 1:
@@ -247,7 +239,7 @@ class ShardBooks:
         from services.gateway.orders import orders_body
 
         assert self.orders is not None
-        times = [self.touched[p, instrument] for p in self._of(instrument, publisher)]
+        times = [self.levels.touched(p, instrument) for p in self._of(instrument, publisher)]
         crossed = bool(self._flags(instrument, publisher) & BOOK_CROSSED)
         return {
             "session": self.session, "q": self.ordinal, "ts_event": str(max((t[0] for t in times), default=0)),

@@ -1,4 +1,4 @@
-"""Aggregated books folded from LEVEL rows: what a reader of `:out` keeps for thousands of instruments.
+"""Aggregated books folded from LEVEL and TOUCHED rows: what a reader of `:out` keeps for thousands of instruments.
 
 A side is one block of a pool, sorted with its best level at the END, so that work near the top moves little; a full
 block moves to one of twice the size. Finding a level: from the top for 8 levels, then binary.
@@ -22,17 +22,62 @@ _FIRST = 16  # levels in a side's first block
 _MAX_BLOCK = 1 << 40
 # meta: 0 books used, 1 pool used, 2+k: first free block of size _FIRST << k, or -1
 _CLASSES = 40
-# A book: key, then for each side offset, levels, capacity.
-_BOOK = 8
+# A book: key, then for each side offset, levels, capacity; then what its last TOUCHED row said.
+_BOOK = 10
+_FLAGS, _TS_EVENT, _TS_RECV = 7, 8, 9
+_UNTOUCHED = -1  # flags of a book without a TOUCHED row
 
 _RO = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 _I8 = nb.int64[::1]
 
 
+@nb.njit(nb.int64(nb.int64, _I8, _I8, _I8), cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _slot(key: Any, meta: Any, index: Any, books: Any) -> Any:
+    """The slot of a book, made if it is new; -1 if there is no room for it."""
+    mask = index.shape[0] - 1
+    h = np.int64((U(key) * U(0x9E37_79B9_7F4A_7C15)) >> U(20)) & mask
+    while index[U(h)] >= 0 and books[U(index[U(h)] * _BOOK)] != key:
+        h = (h + 1) & mask
+    slot = np.int64(index[U(h)])
+    if slot < 0:
+        slot = np.int64(meta[0])
+        if (slot + 1) * _BOOK > books.shape[0]:
+            return np.int64(-1)
+        meta[0] += 1
+        index[U(h)] = slot
+        books[U(slot * _BOOK)] = key
+        for k in range(1, _BOOK):
+            books[U(slot * _BOOK + k)] = 0
+        books[U(slot * _BOOK + _FLAGS)] = _UNTOUCHED
+    return slot
+
+
+@nb.njit(nb.int64(_RO, nb.int64, _I8, _I8, _I8, _I8), cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _touch(rows: Any, first: Any, meta: Any, index: Any, books: Any, fresh: Any) -> Any:
+    """Take TOUCHED rows from number `first` on; as `_fold`. `fresh`: their number, then keys of books touched first."""
+    n = rows.shape[0] // 4
+    for i in range(first, n):
+        head = rows[U(i * 4 + 3)]
+        key = np.int64(head & U(_KEY))
+        slot = _slot(key, meta, index, books)
+        if slot < 0:
+            return i
+        at = slot * _BOOK
+        if books[U(at + _FLAGS)] == _UNTOUCHED:
+            fresh[0] += 1
+            fresh[U(fresh[0])] = key
+        books[U(at + _FLAGS)] = np.int64(head >> U(48)) & 0xFF
+        books[U(at + _TS_EVENT)], books[U(at + _TS_RECV)] = (
+            np.int64(rows[U(i * 4 + 1)]),
+            np.int64(rows[U(i * 4 + 2)]),
+        )
+    return n
+
+
 @nb.njit(nb.int64(_RO, nb.int64, _I8, _I8, _I8, _I8), cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fold(rows: Any, first: Any, meta: Any, index: Any, books: Any, pool: Any) -> Any:
     """Apply rows from number `first` on. Returns the number of the first row not applied: there is no room for it."""
-    n, mask = rows.shape[0] // 4, index.shape[0] - 1
+    n = rows.shape[0] // 4
     last_key, slot = np.int64(-1), np.int64(0)
     for i in range(first, n):
         head = rows[U(i * 4)]
@@ -46,22 +91,9 @@ def _fold(rows: Any, first: Any, meta: Any, index: Any, books: Any, pool: Any) -
             continue
         size, count = np.int64(rows[U(i * 4 + 2)]), np.int64(rows[U(i * 4 + 3)] & U(0xFFFF_FFFF))
         if key != last_key:
-            h = np.int64((U(key) * U(0x9E37_79B9_7F4A_7C15)) >> U(20)) & mask
-            while index[U(h)] >= 0 and books[U(index[U(h)] * _BOOK)] != key:
-                h = (h + 1) & mask
-            slot = np.int64(index[U(h)])
+            slot = _slot(key, meta, index, books)
             if slot < 0:
-                if count == 0 and size == 0:
-                    last_key = np.int64(-1)
-                    continue
-                slot = np.int64(meta[0])
-                if (slot + 1) * _BOOK > books.shape[0]:
-                    return i
-                meta[0] += 1
-                index[U(h)] = slot
-                books[U(slot * _BOOK)] = key
-                for k in range(1, _BOOK):
-                    books[U(slot * _BOOK + k)] = 0
+                return i
             last_key = key
         at += slot * _BOOK
         off, levels, room = books[U(at)], books[U(at + 1)], books[U(at + 2)]
@@ -168,6 +200,24 @@ class LevelBooks:
             self._grow()
         self._find_new()
 
+    def touch(self, rows: Rows) -> list[tuple[int, int]]:
+        """Take TOUCHED rows in their order; keys (publisher_id, instrument_id) of books that had none before."""
+        words = np.ascontiguousarray(rows).view(np.uint64)
+        fresh = np.zeros(len(rows) + 1, np.int64)
+        at = 0
+        while (at := _touch(words, at, self._meta, self._index, self._books, fresh)) < len(rows):
+            self._grow()
+        self._find_new()
+        return [(key >> 32, key & 0xFFFF_FFFF) for key in fresh[1 : int(fresh[0]) + 1].tolist()]
+
+    def touched(self, publisher_id: int, instrument_id: int) -> tuple[int, int, int]:
+        """(ts_event, ts_recv, BOOK_* flags) of a book's last TOUCHED row; zeros for a book without one."""
+        slot = self._slots.get((publisher_id, instrument_id))
+        if slot is None:
+            return 0, 0, 0
+        flags, ts_event, ts_recv = self._books[slot * _BOOK + _FLAGS : slot * _BOOK + _TS_RECV + 1].tolist()
+        return (ts_event, ts_recv, flags) if flags != _UNTOUCHED else (0, 0, 0)
+
     def _find_new(self) -> None:
         for slot in range(len(self._slots), int(self._meta[0])):
             key = int(self._books[slot * _BOOK])
@@ -192,7 +242,7 @@ class LevelBooks:
         self._pool = pool
 
     def books(self) -> list[tuple[int, int]]:
-        """Keys (publisher_id, instrument_id) of every book ever folded, sorted."""
+        """Keys (publisher_id, instrument_id) of every book ever met, sorted."""
         return sorted(self._slots)
 
     def depth(self, publisher_id: int, instrument_id: int, side: int) -> int:

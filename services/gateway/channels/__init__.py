@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.gateway.channels.bars import BarsTopic
 from services.gateway.channels.bbo import BboTopic
 from services.gateway.channels.book import BookTopic
@@ -32,15 +35,26 @@ class ShardTopics:
         self.mbo: dict[int, list[MboTopic]] = {}
         self.bars: dict[int, list[BarsTopic]] = {}
         self.status: dict[int, list[StatusTopic]] = {}
+        self._wanted: dict[tuple[str, ...], NDArray[np.uint32]] = {}
+
+    def wanted(self, *channels: str) -> NDArray[np.uint32]:
+        """Sorted ids of the instruments with topics of these channels."""
+        found = self._wanted.get(channels)
+        if found is None:
+            ids = set().union(*(self._of_channel(channel) for channel in channels))
+            found = self._wanted[channels] = np.array(sorted(ids), np.uint32)
+        return found
 
     def _of_channel(self, channel: str) -> dict[int, list[Topic]]:
         found: dict[int, list[Topic]] = getattr(self, channel)
         return found
 
     def add(self, topic: Topic) -> None:
+        self._wanted.clear()
         self._of_channel(topic.key.channel).setdefault(topic.key.instrument_id, []).append(topic)
 
     def remove(self, topic: Topic) -> None:
+        self._wanted.clear()
         topics = self._of_channel(topic.key.channel)
         topics[topic.key.instrument_id].remove(topic)
         if not topics[topic.key.instrument_id]:

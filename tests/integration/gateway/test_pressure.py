@@ -280,6 +280,10 @@ def test_a_lost_broker_keeps_streams_open_and_they_go_on(
 ) -> None:
     stream = Stream(gateway.url, "symbols=ONE&channels=book")
     stream.first("snapshot")
-    gateway.service.reader.broker.close()
+    with contextlib.closing(Broker(broker_url)) as admin:
+        for line in admin.call("CLIENT", "LIST").decode().splitlines():
+            facts = dict(part.split("=", 1) for part in line.split())
+            if facts["name"] == "gateway":
+                admin.call("CLIENT", "KILL", "ID", facts["id"])
     feed.records(rows(record("A", "B", 88, 1, 1)))
     assert stream.first("delta")["bids"] == [["88", 1, 1]]

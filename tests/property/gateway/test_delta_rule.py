@@ -128,17 +128,14 @@ class Gateways:
         items = [Item("out", KEY, session, out) for session, out in new[:limit]]
         if items:
             self.taken[index] = (new[:limit][-1][0], new[:limit][-1][1].last)
-        hub = self.hubs[index]
-        hub.inbox.extend(items)
-        hub.drain()
+        self.hubs[index].take(items)
 
     def reload(self, index: int) -> None:
         """The gateway lost its place: the newest image, and on from there."""
         if self.images:
             session, ordinal, image = self.images[-1]
             loaded = Loaded(ShardState.restore(image, kind="reference"), "uncross")
-            self.hubs[index].inbox.append(Item("load", KEY, session, loaded))
-            self.hubs[index].drain()
+            self.hubs[index].take([Item("load", KEY, session, loaded)])
             self.taken[index] = (session, ordinal)
 
     def truth(self, depth: int) -> dict[str, dict[str, tuple[int, int]]]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shared.orderbook.engines import make_engine
 from shared.orderbook.levels import LevelBooks
-from shared.records import LEVEL
+from shared.orderbook.pick import pick
+from shared.records import LEVEL, TOUCHED
 from shared.units import SIDE_ASK, SIDE_BID
 from tests.property.orderbook.test_engines import profile
 from tests.support.orderbook import plausible
@@ -69,3 +70,40 @@ def test_an_engines_rows_folded_are_its_levels(seed: int, books: int) -> None:
                 assert list(zip(px, sz, ct, strict=True)) == [
                     tuple(level) for level in engine.levels(*key, side)
                 ]
+
+
+@profile
+@given(
+    drawn=st.lists(
+        st.tuples(st.sampled_from([1, 2, 65_535]), st.sampled_from([0, 7, 2**32 - 1]), st.integers(0, 255))
+    ),
+    cut=st.integers(0, 40),
+    many=st.sampled_from([0, 200]),
+)
+def test_touched_rows_leave_the_newest_word_on_each_book(drawn: list[Any], cut: int, many: int) -> None:
+    drawn = drawn + [(3, number, 1) for number in range(many)]
+    rows = np.zeros(len(drawn), TOUCHED)
+    true: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for i, (publisher_id, instrument_id, flags) in enumerate(drawn):
+        rows[i] = (i, 2**63 - 1 - i, i, instrument_id, publisher_id, flags, 0)
+        true[publisher_id, instrument_id] = (2**63 - 1 - i, i, flags)
+    levels = LevelBooks()
+    fresh = levels.touch(rows[:cut]) + levels.touch(rows[cut:])
+    assert fresh == list(
+        dict.fromkeys((publisher_id, instrument_id) for publisher_id, instrument_id, _ in drawn)
+    )
+    assert {key: levels.touched(*key) for key in true} == true
+    assert levels.touched(9, 9) == (0, 0, 0)
+
+
+@profile
+@given(
+    ids=st.lists(st.sampled_from([0, 1, 5, 9, 2**32 - 1])),
+    wanted=st.sets(st.sampled_from([0, 2, 5, 2**32 - 1])),
+)
+def test_picked_rows_are_those_of_wanted_instruments(ids: list[int], wanted: set[int]) -> None:
+    rows = np.zeros(len(ids), TOUCHED)
+    rows["instrument_id"], rows["ordinal"] = ids, np.arange(len(ids))
+    for each in (rows, np.frombuffer(rows.tobytes(), TOUCHED)):
+        picked = pick(each, np.array(sorted(wanted), np.uint32))
+        assert picked["ordinal"].tolist() == [i for i, number in enumerate(ids) if number in wanted]

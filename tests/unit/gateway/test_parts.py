@@ -14,11 +14,11 @@ from services.gateway import encode, subscription, times, vector
 from services.gateway.auth import is_loopback
 from services.gateway.channels.bars import Bars
 from services.gateway.close_codes import Bye
+from services.gateway.discovery import shard_filter
 from services.gateway.instruments import Directory, Feed
 from services.gateway.limits import Lease, Limits
 from services.gateway.principal import Principal
 from services.gateway.problems import Problem
-from services.gateway.reader import shard_filter
 from services.gateway.settings import GatewaySettings
 from services.gateway.vector import Position, ShardKey
 from shared.errors import UsageError
@@ -320,9 +320,9 @@ def test_published_best_prices_equal_the_view_at_every_event_end() -> None:
             None,
         )
         batch = state.apply(entry)
-        for row in published_bbo(books, batch, {1}):
+        for row in published_bbo(books, batch, np.array([1], np.uint32)):
             last = row[2][3:5]
-        books.fold(batch, batch.touched.tolist())
+        books.fold(batch)
         seen_overlay |= bool(books.overlays)
         bids, asks = state.engine.view(1, 1, 1)
         expected = tuple(tuple(side[0]) if side else (UNDEF_PX, 0, 0) for side in (bids, asks))
