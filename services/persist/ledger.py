@@ -28,6 +28,10 @@ _BAR_COLUMNS = [
     "volume",
     "trades",
 ]
+_BAR_GOES_ON = (
+    " ON CONFLICT DO UPDATE SET high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
+    " volume=volume+excluded.volume, trades=trades+excluded.trades"
+)
 _AT_ONCE = 20  # rows of one INSERT: a fifth less time than one by one
 _I64_MAX = np.uint64(UNDEF)
 
@@ -49,23 +53,12 @@ class Ledger:
         keys = series[which] << SERIES_SHIFT | ordinals
         rows = _matrix([keys, ends, *(trades[name] for name in _TRADE_COLUMNS)])
         rows = rows[np.argsort(keys)]  # an instrument's trades go to one place of the table
-        whole = len(rows) // _AT_ONCE
-        width = rows.shape[1]
-        one = f"({','.join('?' * width)})"
-        insert = "INSERT INTO trade VALUES "
-        db.executemany(
-            insert + ",".join([one] * _AT_ONCE),
-            rows[: whole * _AT_ONCE].reshape(whole, _AT_ONCE * width).tolist(),
-        )
-        db.executemany(insert + one, rows[whole * _AT_ONCE :].tolist())
+        _insert(db, "trade", rows)
         for interval in derive.INTERVALS_S:
             bars = derive.bars(trades, interval)
-            db.executemany(
-                f"INSERT INTO bar VALUES ({self.run},?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608
-                " high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
-                " volume=volume+excluded.volume, trades=trades+excluded.trades",
-                _matrix([bars[name] for name in _BAR_COLUMNS]).tolist(),
-            )
+            rows = _matrix([np.full(len(bars), self.run), *(bars[name] for name in _BAR_COLUMNS)])
+            rows = rows[np.lexsort((bars["ts"], bars["publisher_id"], bars["instrument_id"]))]
+            _insert(db, "bar", rows, _BAR_GOES_ON)
 
     def _number(self, db: sqlite3.Connection, instrument: int) -> int:
         found = self._series.get(instrument)
@@ -84,18 +77,20 @@ class Ledger:
             " trades=excluded.trades, first_ts=excluded.first_ts, last_ts=excluded.last_ts",
             [(run, instrument, publisher, shard, *sums) for instrument, publisher, *sums in tally.dirty()],
         )
-        for minute, counts in tally.minutes.items():
-            row = db.execute(
-                "SELECT seconds FROM activity WHERE run=? AND minute=? AND shard=?", (run, minute, shard)
-            ).fetchone()
-            seconds = counts + derive.seconds(row[0]) if row else counts
-            records, trades = counts.sum(axis=1).tolist()
-            db.execute(
+        if tally.minutes:
+            counts = np.stack(list(tally.minutes.values()))
+            seconds = counts.astype("<u4").reshape(len(counts), -1)
+            db.executemany(
                 "INSERT INTO activity VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET records=records+excluded.records,"
-                " trades=trades+excluded.trades, seconds=excluded.seconds",
-                (run, minute, shard, records, trades, seconds.astype("<u4").tobytes()),
+                " trades=trades+excluded.trades, seconds=with_seconds(seconds, excluded.seconds)",
+                [
+                    (run, minute, shard, *sums, row.tobytes())
+                    for minute, sums, row in zip(
+                        tally.minutes, counts.sum(axis=2).tolist(), seconds, strict=True
+                    )
+                ],
             )
-        tally.minutes.clear()
+            tally.minutes.clear()
 
     def control(self, db: sqlite3.Connection, ordinal: int, n: int, control: Mapping[str, Any]) -> None:
         run, shard, kind = self.run, self.shard, str(control["type"])
@@ -131,6 +126,17 @@ class Ledger:
             )  # fmt: skip
         elif kind == "end":
             db.execute("UPDATE run SET ended=ended+1 WHERE run=?", (run,))
+
+
+def _insert(db: sqlite3.Connection, table: str, rows: NDArray[np.int64], otherwise: str = "") -> None:
+    """Rows into a table, _AT_ONCE at a time."""
+    width = rows.shape[1]
+    one, whole = f"({','.join('?' * width)})", len(rows) // _AT_ONCE
+    for part, at_once in (
+        (rows[: whole * _AT_ONCE].reshape(whole, _AT_ONCE * width), _AT_ONCE),
+        (rows[whole * _AT_ONCE :], 1),
+    ):
+        db.executemany(f"INSERT INTO {table} VALUES {','.join([one] * at_once)}{otherwise}", part.tolist())  # noqa: S608
 
 
 def _matrix(columns: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from services.persist.derive import running_prefix
 from services.persist.store import SERIES_SHIFT, UNDEF
@@ -40,21 +41,17 @@ def controls(
         first = page[-1][0] + 1
 
 
-def open_epoch(db: sqlite3.Connection, run: int, shard: int) -> dict[int, int]:
-    """Presence bits of the shard's newest epoch, from its blocks."""
+def open_epoch(db: sqlite3.Connection, run: int, shard: int) -> list[tuple[int, NDArray[np.int64]]]:
+    """Of each block of the shard's newest epoch: its bit, and its instruments."""
     row = db.execute("SELECT max(seq) FROM block WHERE run=? AND shard=?", (run, shard)).fetchone()
-    found: dict[int, int] = {}
     if row[0] is None or row[0] % EPOCH_BLOCKS == EPOCH_BLOCKS - 1:
-        return found
+        return []
     low = row[0] // EPOCH_BLOCKS * EPOCH_BLOCKS
     blocks = db.execute(
         "SELECT seq, body FROM block WHERE run=? AND shard=? AND seq >= ? ORDER BY last DESC LIMIT ?",
         (run, shard, low, EPOCH_BLOCKS),
     )
-    for seq, body in blocks:
-        for instrument in Block(body).ids.tolist():
-            found[instrument] = found.get(instrument, 0) | 1 << (seq % EPOCH_BLOCKS)
-    return found
+    return [(1 << (seq % EPOCH_BLOCKS), Block(body).ids) for seq, body in blocks]
 
 
 _BLOCKS = {

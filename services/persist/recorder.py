@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from services.persist import derive, reader
 from services.persist.ledger import Ledger
@@ -53,7 +54,7 @@ class Recorder:
         self._bbo_done = 0
         self._block_run = 0  # running maximum of ts_recv at the end of the last sealed block
         self._seq = 0
-        self._presence: dict[int, int] = {}
+        self._presence: list[tuple[int, NDArray[np.int64]]] = []  # the block's bit, its instruments
         self._tally = derive.Tally()
         self._trades: list[Rows] = []
         self._controls: list[tuple[int, int, Mapping[str, Any]]] = []
@@ -235,21 +236,25 @@ class Recorder:
             )
             tail.stored = False
 
-    def _mark(self, db: sqlite3.Connection, ids: list[int]) -> None:
+    def _mark(self, db: sqlite3.Connection, ids: NDArray[np.int64]) -> None:
         """Note the instruments of the block just sealed; a full epoch goes to the table."""
-        bit = 1 << (self._seq % EPOCH_BLOCKS)
-        for instrument in ids:
-            self._presence[instrument] = self._presence.get(instrument, 0) | bit
+        self._presence.append((1 << (self._seq % EPOCH_BLOCKS), ids))
         if self._seq % EPOCH_BLOCKS == EPOCH_BLOCKS - 1:
+            key = (self.run.run, self.shard)
+            instruments = np.concatenate([part for _, part in self._presence])
+            bits = np.repeat([bit for bit, _ in self._presence], [len(part) for _, part in self._presence])
+            order = np.argsort(instruments, kind="stable")
+            each, first = np.unique(instruments[order], return_index=True)
+            together = np.bitwise_or.reduceat(bits[order], first)
             epoch = self._seq // EPOCH_BLOCKS
             db.executemany(
                 "INSERT INTO presence VALUES (?,?,?,?,?)",
                 [
-                    (self.run.run, self.shard, instrument, epoch, bits)
-                    for instrument, bits in self._presence.items()
+                    (*key, instrument, epoch, bits)
+                    for instrument, bits in zip(each.tolist(), together.tolist(), strict=True)
                 ],
             )
-            self._presence = {}
+            self._presence = []
 
     def _save_image(self, db: sqlite3.Connection) -> None:
         recent = self._records - self._image_records

@@ -9,6 +9,8 @@ import sqlite3
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from shared.errors import StoreError
 
 SUFFIX = ".sqlite"
@@ -106,6 +108,7 @@ class Store:
             self.db.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
             self.db.execute("PRAGMA cache_size=-32768")
             self.db.execute("PRAGMA wal_autocheckpoint=1000")
+            self.db.create_function("with_seconds", 2, _with_seconds, deterministic=True)
             migrate(self.db)
         except sqlite3.Error as error:
             self.close()
@@ -119,6 +122,12 @@ class Store:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _with_seconds(stored: bytes, more: bytes) -> bytes:
+    """What a minute's `activity.seconds` becomes when the minute goes on."""
+    both = np.frombuffer(stored or bytes(len(more)), "<u4") + np.frombuffer(more, "<u4")
+    return bytes(both.tobytes())
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

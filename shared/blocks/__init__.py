@@ -100,9 +100,9 @@ class Encoder:
             self._starts = np.empty((mbo.STARTS, self._cap), np.int64)
             self._words = np.empty(bbo.COLUMNS * self._cap + 2, np.uint64)
 
-    def last_ids(self) -> list[int]:
+    def last_ids(self) -> NDArray[np.int64]:
         """The instruments of the block made last."""
-        return self._ids[: self._groups].tolist()  # type: ignore[no-any-return]
+        return self._ids[: self._groups].copy()
 
     def last_times(self) -> Times:
         """The times of the block made last; event times are of MBO records only."""
@@ -259,6 +259,11 @@ def _head(blob: bytes) -> tuple[Head, int]:
     if len(blob) < _HEAD.size + _CRC.size or blob[:4] != _MAGIC:
         raise StoreError("not a stored block")
     _, version, kind, *rest = _HEAD.unpack_from(blob)
+    if version == 1:
+        raise StoreError(
+            "a block has version 1, of a development version that was never released; this program reads only"
+            f" {VERSION}: move the store aside and record again from the source (`--fresh`)"
+        )
     if version != VERSION:
         raise StoreError(f"a block has version {version}, this program reads {VERSION}: upgrade it")
     columns, rows, groups, missing, codes, tables, words, first, last, *base = rest

@@ -50,7 +50,7 @@ def test_records_and_ordinals_come_back_exactly(rows: Rows, data: Any) -> None:
     found = block.mbo()
     assert found.rows.tobytes() == rows.tobytes()
     assert (found.ordinals == ordinals).all()
-    assert ENCODER.last_ids() == block.ids.tolist()
+    assert ENCODER.last_ids().tolist() == block.ids.tolist()
     assert ENCODER.last_times() == (*_bounds(rows["ts_recv"]), *_bounds(rows["ts_event"]))
     for instrument in (*set(rows["instrument_id"].tolist()), 12345):
         mine = rows["instrument_id"] == instrument
