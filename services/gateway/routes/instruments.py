@@ -15,7 +15,7 @@ from services.gateway.table import TEXT, Param, Rest, checked
 
 MAX_ROWS = 10_000
 PARAMS = (
-    Param("search", "a part of the symbol, any case", TEXT, example="CL"),
+    Param("search", "a part of the symbol, any case, or the whole instrument id", TEXT, example="CL"),
     Param("dataset", "only this dataset or feed", TEXT),
     Param("limit", "rows at most", {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 1000}),
     Param("after", "`next` of the answer before", TEXT),
@@ -35,7 +35,8 @@ async def instruments(request: Request) -> Response:
     )
     found = [
         i for i in context.hub.state.directory.all()
-        if search in i.symbol.lower() and dataset in ("", i.dataset.lower(), i.feed) and _visible(principal, i)
+        if (search in i.symbol.lower() or search == str(i.instrument_id))
+        and dataset in ("", i.dataset.lower(), i.feed) and _visible(principal, i)
     ]  # fmt: skip
     rest = [i for i in found if _cursor(i) > after] if after else found
     rows = [_row(context, i) for i in rest[:limit]]

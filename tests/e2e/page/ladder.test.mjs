@@ -82,3 +82,49 @@ test("rows scroll by key and wheel, and C brings the market back", async () => {
   assert.equal((await ladder()).follow, true);
   await page.close();
 });
+
+/** In the page: notes every flash of a ladder's wing as it is painted. */
+function noteFlashes() {
+  const ladder = window.mbostream.stage.panels.find((p) => p.recentre);
+  window.flashes = [];
+  const { drawWing } = ladder;
+  ladder.drawWing = function (c, i, at, side, edge, wing, ...rest) {
+    const { fillRect } = c;
+    let first = true;
+    c.fillRect = function (...box) {
+      if (first && c.globalAlpha < 1 && box[2] === wing) {
+        const [changedAt, change] = side === "B" ? [at.bidAt, at.bidChange] : [at.askAt, at.askChange];
+        window.flashes.push({ side, age: rest.at(-1) - changedAt, change, alpha: c.globalAlpha, color: c.fillStyle });
+      }
+      first = false;
+      return fillRect.apply(this, box);
+    };
+    drawWing.call(this, c, i, at, side, edge, wing, ...rest);
+    delete c.fillRect;
+  };
+}
+
+test("a level flashes when its size changes, more for what came than for what went, and fades", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  await page.evaluate(noteFlashes);
+  const flashes = await eventually(page, () => window.flashes.some((f) => f.change > 0) && window.flashes.some((f) => f.change < 0) && window.flashes.length > 40 && window.flashes);
+  for (const { age, change, alpha } of flashes) {
+    assert.ok(age >= 0 && age < 450, `${age} ms after the change`);
+    assert.ok(Math.abs(alpha - (1 - age / 450) * (change > 0 ? 0.24 : 0.07)) < 1e-6);
+  }
+  const bids = new Set(flashes.filter((f) => f.side === "B" && f.change > 0).map((f) => f.color));
+  const asks = new Set(flashes.filter((f) => f.side === "A" && f.change > 0).map((f) => f.color));
+  assert.ok(bids.size <= 1 && asks.size <= 1 && (!bids.size || !asks.size || [...bids][0] !== [...asks][0]), "a colour a side");
+  await page.close();
+});
+
+test("with reduced motion nothing flashes", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`, { reducedMotion: "reduce" });
+  await hasBook(page);
+  await page.evaluate(noteFlashes);
+  const from = await page.evaluate(() => window.mbostream.instrument.book.version);
+  await eventually(page, (v) => window.mbostream.instrument.book.version > v + 50, from);
+  assert.deepEqual(await page.evaluate(() => window.flashes), []);
+  await page.close();
+});

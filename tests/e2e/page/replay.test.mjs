@@ -115,3 +115,37 @@ test("the timeline seeks, and G goes back to live", async () => {
   assert.deepEqual(page.faults, []);
   await page.close();
 });
+
+test("the calendar shows what is recorded, month by month, and a day or a session opens its beginning", async () => {
+  const { days } = await ask(stage, `days?symbol=${symbol}`);
+  const page = await open(stage, `#symbols=${symbol}`, { allow: BUSY });
+  await hasBook(page);
+  await eventually(page, (date) => document.querySelector(".day-button span").textContent === date, days[0].date);
+  const month = () => page.textContent("#calendar header strong");
+  const has = () => page.locator("#calendar .month button.has").evaluateAll((all) => all.map((b) => b.getAttribute("aria-label").slice(0, 10)));
+  await page.click(".day-button");
+  await page.waitForSelector("#calendar:popover-open");
+  const name = (date) => new Date(`${date}T00:00:00Z`).toLocaleDateString("en", { month: "long", year: "numeric", timeZone: "UTC" });
+  assert.equal(await month(), name(days[0].date));
+  const here = days.map((d) => d.date).filter((d) => d.startsWith(days[0].date.slice(0, 7)));
+  assert.deepEqual(await has(), [...new Set(here)].sort());
+  assert.equal(await page.locator("#calendar .sessions li").count(), Math.min(40, here.length));
+  assert.equal(await page.locator("#calendar .month button:not(.has):not(:disabled)").count(), 0, "a day with nothing cannot be chosen");
+  await page.click("#calendar [aria-label='Earlier month']");
+  assert.notEqual(await month(), name(days[0].date));
+  await page.click("#calendar [aria-label='Later month']");
+  assert.equal(await month(), name(days[0].date));
+  await page.click("#calendar .month button.has >> nth=-1");
+  await eventually(page, () => window.mbostream.state.get("mode") === "replay" && !window.mbostream.player.loading, null, 60_000);
+  const at = BigInt(await page.evaluate(() => window.mbostream.player.ns));
+  const opened = days.find((d) => BigInt(d.first) <= at && at <= BigInt(d.last));
+  assert.equal(opened?.date, here.toSorted().at(-1));
+  const shown = () => page.locator("#calendar:popover-open").count();
+  assert.equal(await shown(), 0);
+  await page.click(".day-button");
+  assert.equal(await shown(), 1);
+  await page.keyboard.press("Escape");
+  await eventually(page, () => document.querySelector("#calendar:popover-open") === null);
+  assert.deepEqual(page.faults, []);
+  await page.close();
+});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { AxeBuilder } from "@axe-core/playwright";
 import { after, before, test } from "node:test";
-import { REAL, badge, eventually, hasBook, launch, open, symbolOf } from "./harness.mjs";
+import { REAL, ask, badge, eventually, hasBook, launch, open, symbolOf } from "./harness.mjs";
 
 let stage;
 let symbol;
@@ -75,20 +75,60 @@ test("watched instruments have quotes on one more stream", async () => {
   await page.close();
 });
 
-test("the export dialog gives a command that works", async () => {
-  const page = await open(stage, `#symbols=${symbol}`);
-  await hasBook(page);
-  await eventually(page, () => window.mbostream.player.range !== null);
-  await page.keyboard.press("e");
-  await page.selectOption("#export select[name=schema]", "trades");
-  await page.selectOption("#export select[name=format]", "csv");
-  const command = await page.inputValue("#export textarea");
-  const url = /'(.+)'/.exec(command)[1];
-  const response = await fetch(url);
-  assert.equal(response.status, 200);
-  assert.match(await response.text(), /price/);
-  await page.close();
-});
+/** What a file of each format must look like; returns how many rows it has, where that can be seen. */
+const LOOKS = {
+  dbn: (bytes) => assert.equal(bytes.subarray(0, 3).toString("latin1"), "DBN"),
+  csv: (bytes) => {
+    const [head, ...rows] = bytes.toString("utf8").trimEnd().split("\n");
+    assert.match(head, /^\w+(,\w+)+$/);
+    for (const row of rows) assert.equal(row.split(",").length, head.split(",").length);
+    return rows.length;
+  },
+  json: (bytes) => bytes.toString("utf8").trimEnd().split("\n").filter((line) => line && typeof JSON.parse(line) === "object").length,
+  parquet: (bytes) => assert.deepEqual([bytes.subarray(0, 4).toString("latin1"), bytes.subarray(-4).toString("latin1")], ["PAR1", "PAR1"]),
+};
+/** When the instrument's recording began, ms, once it is so many seconds long. */
+async function recordedFrom(seconds) {
+  for (let left = 60; left; left--) {
+    const row = (await ask(stage, `instruments?search=${symbol}`)).instruments.find((i) => i.symbol === symbol);
+    if (row.first && BigInt(row.last) - BigInt(row.first) > BigInt(seconds) * 1_000_000_000n) return Number(BigInt(row.first) / 1_000_000n);
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+  throw new Error(`not ${seconds} s are recorded`);
+}
+for (const schema of ["mbo", "mbp-1", "mbp-10", "trades", "bars"])
+  test(`the export dialog gives a command that works in every format: ${schema}`, async () => {
+    const page = await open(stage, `#symbols=${symbol}`);
+    await hasBook(page);
+    const first = await recordedFrom(20);
+    await eventually(page, () => window.mbostream.player.range !== null);
+    await page.keyboard.press("e");
+    await page.selectOption("#export select[name=schema]", schema);
+    await page.check("#export input[value=own]");
+    const [start, end] = ["#export input[aria-label='Start, UTC']", "#export input[aria-label='End, UTC']"];
+    const text = (ms) => new Date(ms).toISOString().slice(0, 19);
+    await page.fill(start, text(first + 7_000)); // past the opening: there are trades
+    await page.fill(end, text(first + 15_000)); // and nothing is still being recorded
+    assert.equal(await page.locator("#export option[value=dbn]").isDisabled(), schema === "bars");
+    const rows = {};
+    for (const format of Object.keys(LOOKS).filter((f) => schema !== "bars" || f !== "dbn")) {
+      await page.selectOption("#export select[name=format]", format);
+      const command = await page.inputValue("#export textarea");
+      const [, url, file] = /^curl -fsS '(.+)' \\\n {2}-o (\S+)$/.exec(command);
+      assert.equal(url, await page.evaluate(() => document.querySelector("#export a.primary").href), "the link and the command are the same");
+      assert.ok(file.endsWith({ json: "jsonl" }[format] ?? format));
+      const response = await fetch(url);
+      assert.equal(response.status, 200, `${url}: ${await (response.ok ? "" : response.text())}`);
+      rows[format] = LOOKS[format](Buffer.from(await response.arrayBuffer()));
+    }
+    assert.ok(rows.csv > 0);
+    assert.equal(rows.csv, rows.json);
+    await page.fill(end, text(first));
+    assert.match(await page.inputValue("#export textarea"), /start must lie before the end/);
+    assert.equal(await page.locator("#export a.primary[href]").count(), 0);
+    assert.deepEqual(page.faults, []);
+    await page.close();
+  });
 
 test("layout, theme and instruments are the same after a reload", async () => {
   const page = await open(stage, `#symbols=${symbol}`);

@@ -22,6 +22,7 @@ from shared.dbn import Reader
 from shared.orderbook.shard import ShardState
 from shared.units import F_LAST, px_to_str
 from shared.wire.codec import InEntry
+from tests.e2e.page.mishaps import Mishaps
 from tests.support import eventually
 from tests.support.pipeline import Pipeline
 
@@ -34,6 +35,7 @@ ON_REAL = (
     "replay.test.mjs",
     "kills.test.mjs",
 )  # kills last
+MANY = 3000  # instruments
 CLX5 = "clx5-20250924.mbo.dbn"
 AFTER = (
     9_000,
@@ -94,8 +96,30 @@ def test_on_a_real_pipeline(name: str, simulated: str) -> None:
     node(name, BASE_URL=simulated)
 
 
+def test_what_goes_wrong_with_a_real_pipeline_is_said_and_taken_back(tmp_path: Path) -> None:
+    with Mishaps(tmp_path) as mishaps:
+        node("honest.test.mjs", BASE_URL=mishaps.address, CONTROL=mishaps.control)
+
+
+def test_thousands_of_instruments(tmp_path: Path) -> None:
+    sim = ("--source", "sim", "--speed", "1", "--instruments", str(MANY), "--sim-rate", "5000")
+    with Pipeline(tmp_path / "data", *sim) as pipeline:
+        address = pipeline.address()
+        eventually(lambda: known(address) == MANY, timeout_s=60, every_s=0.2)
+        node("many.test.mjs", BASE_URL=address)
+
+
+def known(address: str) -> int:
+    """How many instruments the gateway knows of."""
+    try:
+        return int(httpx.get(f"{address}/v1/instruments?limit=1", timeout=5).json()["total"])
+    except (httpx.HTTPError, ValueError, KeyError):
+        return 0
+
+
 def test_every_file_is_run() -> None:
-    assert {path.name for path in HERE.glob("*.test.mjs")} == {*ON_FAKE, *ON_REAL, "clx5.test.mjs"}
+    alone = {"clx5.test.mjs", "honest.test.mjs", "many.test.mjs"}
+    assert {path.name for path in HERE.glob("*.test.mjs")} == {*ON_FAKE, *ON_REAL, *alone}
 
 
 def instants(file: Path) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ export class Keys {
       this.byKey.get("/")();
       return;
     }
-    if (typing || mod || event.altKey || document.querySelector("dialog[open]")) return;
+    if (typing || mod || event.altKey || document.querySelector("dialog[open], :popover-open")) return; // theirs: Escape closes them
     if (event.key === " " && event.target.closest?.("button, a, [role='slider']") && event.target.tagName !== "CANVAS") return;
     const key = event.shiftKey && event.key.length === 1 && /[a-z]/i.test(event.key) ? `Shift+${event.key.toUpperCase()}` : event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const act = this.byKey.get(key);
