@@ -28,8 +28,6 @@ from shared.settings import option
 
 log = logs.get("launcher")
 
-OPEN_WITHIN_S = 60.0
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UpSettings:

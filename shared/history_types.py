@@ -16,7 +16,6 @@ from shared.records import Rows
 from shared.wire.codec import InEntry
 
 OPEN_END = 2**63 - 1  # `last` of an interval that has not ended; an undefined time
-ENTRY_ROWS = 65_536
 
 
 class HistoryError(MboError):

@@ -12,7 +12,6 @@ from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
 
-ZLIB_HEAD = b"\x78\x01"
 COMPRESS_LEVEL = 1
 
 

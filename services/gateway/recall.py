@@ -33,9 +33,7 @@ from shared.settings import hide_password
 log = logs.get("gateway")
 
 START_WITHIN_S = 20.0
-MAX_HEAD_BYTES = 65_536
 RELAY_BYTES = 65_536
-MAX_JSON_BYTES = 64 * 1024 * 1024
 RECORDED_EVERY_S = 30.0
 RECORDED_FIRST_S = 1.0  # until there is any: a demo has history after seconds
 Job = dict[str, Any]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import uvicorn
 
-from services.persist.history import make_app
+from services.persist.history_api import make_app
 from services.persist.local import LocalHistory
 from services.persist.store import store_path
 from shared.broker import Broker
