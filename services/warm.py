@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from services.gateway import written
 from services.ingest import router
 from services.ingest.simulator.market import MarketSpec, instruments
 from services.ingest.simulator.simulation import Simulation
@@ -22,11 +23,13 @@ from shared.blocks import Block, Encoder
 from shared.dbn import Reader, Writer
 from shared.orderbook.engine import POLICIES
 from shared.orderbook.levels import LevelBooks
+from shared.orderbook.pick import pick
 from shared.orderbook.shard import ShardState
 from shared.records import MBO_SIGNED, Rows
 from shared.wire.codec import InEntry, decode_in, encode_records
 
 RECORDS = 40_000
+WANTED = np.array([1], np.uint32)
 SPEC = MarketSpec(seed=1, instruments=4, rate=4000.0, start=1_760_000_000_000_000_000, messages=RECORDS)
 
 
@@ -58,6 +61,8 @@ def _follow(parts: list[Rows]) -> None:
             assert entry.records is not None
             batch = state.apply(entry, effects=index % 2 == 1)
             levels.fold(batch.levels)
+            levels.touch(batch.touched)
+            written.bbo_events(pick(batch.bbo, WANTED), 1, None, stale=False, last=written.Said(), head=b"", tail=b"")
             for records in (
                 entry.records,
                 entry.records.copy(),

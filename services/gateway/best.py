@@ -7,57 +7,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.shards import BestRow, ShardBooks
+from services.gateway.shards import ShardBooks
 from shared.orderbook.engine import Batch
 from shared.orderbook.pick import pick
-from shared.records import BOOK_CROSSED, Rows
+from shared.records import AUCTION, BBO, Rows
 
-Change = tuple[int, int, BestRow]  # publisher, instrument, the row
+_SAME = [name for name in BBO.names or () if name in (AUCTION.names or ()) and name != "reserved"]
 
 
-def published_bbo(books: ShardBooks, batch: Batch, wanted: NDArray[np.uint32]) -> list[Change]:
-    """Best-price changes of instruments in `wanted` (sorted) by ordinal, as published for their venue; `stale` False.
+def published_bbo(books: ShardBooks, batch: Batch, wanted: NDArray[np.uint32]) -> Rows:
+    """Best-price changes (layout BBO) of instruments in `wanted` (sorted), in order, as published for their venue.
 
     While a book has an overlay its raw BBO is not published; the AUCTION row of the same event end is. Call before
-    `books.fold(batch, …)`.
+    `books.fold(batch)`.
     """
-    changes = [_raw(row) for row in pick(batch.bbo, wanted).tolist()]
-    auctions = pick(batch.auctions, wanted)
+    changes, auctions = pick(batch.bbo, wanted), pick(batch.auctions, wanted)
     overlaid = {key for key in books.overlays if key[1] in wanted}
     if not overlaid and not len(auctions):
         return changes
     return _with_auctions(changes, auctions, overlaid)
 
 
-def _raw(row: tuple[int, ...]) -> Change:
-    ordinal, ts_event, ts_recv, instrument, publisher, flags, _, bid, ask, bid_sz, ask_sz, bid_ct, ask_ct = (
-        row
-    )
-    sides = ((bid, bid_sz, bid_ct), (ask, ask_sz, ask_ct))
-    return publisher, instrument, (ordinal, ts_event, ts_recv, *sides, flags & BOOK_CROSSED != 0, False)
-
-
-def _with_auctions(changes: list[Change], auctions: Rows, overlaid: set[tuple[int, int]]) -> list[Change]:
+def _with_auctions(changes: Rows, auctions: Rows, overlaid: set[tuple[int, int]]) -> Rows:
     """At one event end the AUCTION row speaks for the BBO row; without one, an overlay in force silences it."""
     at_end: dict[tuple[int, int, int], list[Any]] = {}
-    for change in changes:
-        publisher, instrument, row = change
-        at_end.setdefault((row[0], publisher, instrument), [None, None])[0] = change
-    for auction in auctions:
-        key = (int(auction["ordinal"]), int(auction["publisher_id"]), int(auction["instrument_id"]))
-        at_end.setdefault(key, [None, None])[1] = auction
-    found: list[Change] = []
-    for (ordinal, *book), (change, auction) in sorted(at_end.items(), key=lambda item: item[0][0]):
-        publisher, instrument = book
+    for column, rows in enumerate((changes, auctions)):
+        for row in rows:
+            key = (int(row["ordinal"]), int(row["publisher_id"]), int(row["instrument_id"]))
+            at_end.setdefault(key, [None, None])[column] = row
+    found = []
+    for (_, publisher, instrument), (change, auction) in sorted(at_end.items(), key=lambda item: item[0][0]):
+        book = (publisher, instrument)
         if auction is not None and auction["present"]:
-            overlaid.add((publisher, instrument))
-            bid = (int(auction["bid_px"]), int(auction["bid_sz"]), int(auction["bid_ct"]))
-            ask = (int(auction["ask_px"]), int(auction["ask_sz"]), int(auction["ask_ct"]))
-            times = (int(auction["ts_event"]), int(auction["ts_recv"]))
-            found.append((publisher, instrument, (ordinal, *times, bid, ask, False, False)))
+            overlaid.add(book)
+            row = np.zeros(1, BBO)
+            for name in _SAME:
+                row[name] = auction[name]
+            found.append(row)
             continue
         if auction is not None:
-            overlaid.discard((publisher, instrument))
-        if change is not None and (publisher, instrument) not in overlaid:
-            found.append(change)
-    return found
+            overlaid.discard(book)
+        if change is not None and book not in overlaid:
+            found.append(change.reshape(1))
+    return np.concatenate(found) if found else changes[:0]

@@ -28,6 +28,16 @@ def event(name: str, body: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(body))
 
 
+def open_event(name: str, head: dict[str, Any]) -> bytes:
+    """`event` up to its first members, for more to be written after them; `close_event` ends it."""
+    return b"event: %b\ndata: %b" % (name.encode(), orjson.dumps(head)[:-1])
+
+
+def close_event(said: list[Any]) -> bytes:
+    """The stamps and the end of an event."""
+    return b',"stamps":%b}\n\n' % orjson.dumps(said)
+
+
 def dumps(body: Any) -> bytes:
     return orjson.dumps(body)
 
@@ -48,25 +58,6 @@ def levels(rows: Iterable[tuple[int, int, int]]) -> list[tuple[str, int, int]]:
 
 def best(px: int, size: int, count: int) -> tuple[str, int, int] | None:
     return None if px == UNDEF_PX or (size == 0 and count == 0) else (px_text(px), size, count)
-
-
-def bbo_events(head: dict[str, Any], rows: list[tuple[Any, ...]], said: list[Any]) -> bytes:
-    """A `bbo` event for each row (ordinal, ts_event, ts_recv, bid, ask, crossed, stale).
-
-    The channel with most events by far, and they differ in few members: formatting those costs half of `event`.
-    """
-    first = "event: bbo\ndata: " + orjson.dumps(head).decode()[:-1]
-    last = ',"stamps":' + orjson.dumps(said).decode() + "}\n\n"
-    return "".join([
-        f'{first},"ordinal":{ordinal},"ts_event":"{ts_event}","ts_recv":"{ts_recv}","bid":{_side(*bid)},'
-        f'"ask":{_side(*ask)},"crossed":{"true" if crossed else "false"},"stale":{"true" if stale else "false"}{last}'
-        for ordinal, ts_event, ts_recv, bid, ask, crossed, stale in rows
-    ]).encode()  # fmt: skip
-
-
-def _side(px: int, size: int, count: int) -> str:
-    """`best` as text."""
-    return f'["{px_text(px)}",{size},{count}]' if px != UNDEF_PX and (size or count) else "null"
 
 
 def trade(row: tuple[int, ...], session: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.gateway.best import Change, published_bbo
+from services.gateway.best import published_bbo
 from services.gateway.channels import ShardTopics
 from services.gateway.channels.bbo import BboTopic
 from services.gateway.instruments import Directory, Instrument
@@ -179,7 +179,7 @@ class FeedState:
             books.gap = False
             changed.reset.append(key)
         had_stale = books.stale
-        changes = published_bbo(books, batch, topics.wanted("bbo")) if topics.bbo else []
+        changes = published_bbo(books, batch, topics.wanted("bbo")) if topics.bbo else batch.bbo[:0]
         fresh = books.fold(batch)
         books.session, books.ordinal = session, entry.last
         books.stale, books.arrived = entry.stale, now
@@ -193,7 +193,7 @@ class FeedState:
             self._met(key, publisher, instrument, changed)
         if control is not None:
             self._control(key, control, topics, dirty, changed)
-        if changes:
+        if len(changes):
             self._best(books, changes, topics, dirty)
             changed.bbo_rows += len(changes)
         if len(batch.trades) and (topics.trades or topics.bars):
@@ -204,17 +204,12 @@ class FeedState:
             self._all_dirty(topics, dirty)
 
     @staticmethod
-    def _best(books: ShardBooks, changes: list[Change], topics: ShardTopics, dirty: set[Topic]) -> None:
-        stale: dict[int, bool] = {}
-        for publisher, instrument, row in changes:
-            if instrument not in stale:
-                stale[instrument] = books.is_stale(instrument)
-            if stale[instrument]:
-                row = (*row[:6], True)
+    def _best(books: ShardBooks, rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
+        for instrument in set(rows["instrument_id"].tolist()):
+            stale = books.is_stale(instrument)
             for topic in topics.bbo[instrument]:
-                if topic.wants(publisher):
-                    topic.take(publisher, row)
-                    dirty.add(topic)
+                topic.take(rows, stale)
+                dirty.add(topic)
 
     @staticmethod
     def _trades(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:

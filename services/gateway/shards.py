@@ -167,6 +167,11 @@ class ShardBooks:
         prices, sizes, counts = self.levels.top(publisher, instrument, side, limit)
         return list(zip(prices.tolist(), sizes.tolist(), counts.tolist(), strict=True))
 
+    def lone_venue(self, instrument: int, publisher: int | None) -> int | None:
+        """The venue whose raw book is the published view: the only one asked for, without an overlay."""
+        venues = self._of(instrument, publisher)
+        return venues[0] if len(venues) == 1 and (venues[0], instrument) not in self.overlays else None
+
     def venue(self, publisher: int, instrument: int) -> Venue:
         bid = self._side(publisher, instrument, SIDE_BID, 1)
         ask = self._side(publisher, instrument, SIDE_ASK, 1)

@@ -178,6 +178,9 @@ class Gateway:
                     return
                 self.service.reset()
                 self._stop.wait(0.05)
+            except Exception as error:
+                self.failure = error
+                raise
 
     def __enter__(self) -> Gateway:
         self._thread.start()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from services.gateway import encode
+import numpy as np
+
+from services.gateway import encode, written
 from services.gateway.shards import EMPTY_SIDE, BestRow, Side
 from services.gateway.topic import Topic
+from shared.records import BBO, BOOK_CROSSED, Rows
 
 
 class BboTopic(Topic):
@@ -15,62 +18,119 @@ class BboTopic(Topic):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._rows: list[BestRow] = []
-        self._last: BestRow | None = None
-        self._venues: dict[int, tuple[Side, Side]] = {}
+        self._head = encode.open_event("bbo", {**self.head, "publisher_id": self.key.publisher})
+        self._parts: list[
+            tuple[Rows, bool]
+        ] = []  # rows of layout BBO, of other instruments too, and staleness
+        self._newest_only = False
         self.forget()
 
     def forget(self) -> None:
-        self._rows = []
+        self._parts = []
+        self._last = written.Said()
         instrument, publisher = self.key.instrument_id, self.key.publisher
-        self._last = self.books.best(instrument, publisher)
-        self._venues = {v.publisher_id: (v.bid, v.ask) for v in self.books.venues(instrument, publisher)}
+        venues = self.books.venues(instrument, publisher)
+        self._venues = {v.publisher_id: (v.bid, v.ask) for v in venues}
+        best = self.books.best(instrument, publisher)
+        if best is not None:
+            self._text([(self._row(best, venues[0].publisher_id), best[6])], [])
 
-    def take(self, publisher: int, row: BestRow) -> None:
-        """One venue's published change; consolidated with the other venues' newest."""
-        self._venues[publisher] = row[3:5]
-        if len(self._venues) > 1:
-            bid = _joined([venue[0] for venue in self._venues.values()], max)
-            ask = _joined([venue[1] for venue in self._venues.values()], min)
-            crossed = bid[0] > ask[0] and EMPTY_SIDE not in (bid, ask)
-            row = (*row[:3], bid, ask, crossed, row[6])
-        if self._rows and self.interval_s:
-            self._rows.clear()
-        self._rows.append(row)
+    def _row(self, best: BestRow, publisher: int) -> Rows:
+        ordinal, ts_event, ts_recv, bid, ask, crossed, _ = best
+        flags = BOOK_CROSSED if crossed else 0
+        sides = (bid[0], ask[0], bid[1], ask[1], bid[2], ask[2])
+        return np.array(
+            [(ordinal, ts_event, ts_recv, self.key.instrument_id, publisher, flags, 0, *sides)], BBO
+        )
+
+    def take(self, rows: Rows, stale: bool) -> None:
+        """Published changes of venues, layout BBO, of other instruments too; consolidated if there are several."""
+        if self.key.publisher is None and len(self.books.publishers[self.key.instrument_id]) > 1:
+            rows = self._consolidated(rows[rows["instrument_id"] == self.key.instrument_id])
+        self._parts.append((rows, stale))
+
+    def _consolidated(self, rows: Rows) -> Rows:
+        if len(self._venues) < 2:
+            self._venues = self._lone_venue()
+        found = []
+        for row in rows.tolist():
+            ordinal, ts_event, ts_recv, _, publisher, flags, _, bid, ask, bid_sz, ask_sz, bid_ct, ask_ct = row
+            self._venues[publisher] = (bid, bid_sz, bid_ct), (ask, ask_sz, ask_ct)
+            crossed = flags & BOOK_CROSSED != 0
+            best_bid, best_ask = self._venues[publisher]
+            if len(self._venues) > 1:
+                best_bid = _joined([venue[0] for venue in self._venues.values()], max)
+                best_ask = _joined([venue[1] for venue in self._venues.values()], min)
+                crossed = best_bid[0] > best_ask[0] and EMPTY_SIDE not in (best_bid, best_ask)
+            found.append(
+                self._row((ordinal, ts_event, ts_recv, best_bid, best_ask, crossed, False), publisher)
+            )
+        return np.concatenate(found) if found else rows
+
+    def _lone_venue(self) -> dict[int, tuple[Side, Side]]:
+        """Best prices of the venue that was alone until now: of what waits, else of what was said last."""
+        said = [] if self._last.is_empty else [self._last.row(self.key.instrument_id)]
+        for rows in (*(rows for rows, _ in reversed(self._parts)), *said):
+            mine = rows[rows["instrument_id"] == self.key.instrument_id]
+            if len(mine):
+                publisher, _, _, bid, ask, bid_sz, ask_sz, bid_ct, ask_ct = mine[-1].item()[4:]
+                return {publisher: ((bid, bid_sz, bid_ct), (ask, ask_sz, ask_ct))}
+        return {}
 
     def restate(self) -> None:
         """Staleness changed: say the current state again."""
-        row = self.books.best(self.key.instrument_id, self.key.publisher)
-        if row is not None:
-            self._rows.append(row)
+        best = self.books.best(self.key.instrument_id, self.key.publisher)
+        if best is not None:
+            publisher = (
+                self.books.publishers[self.key.instrument_id][0]
+                if self.key.publisher is None
+                else self.key.publisher
+            )
+            self._parts.append((self._row(best, publisher), best[6]))
 
     def conflate(self) -> int:
-        left_out = max(len(self._rows) - 1, 0)
-        del self._rows[:-1]
-        return left_out
+        self._newest_only = True
+        return max(sum(len(self._mine(rows)) for rows, _ in self._parts) - 1, 0)
 
-    def _changes(self) -> list[BestRow]:
-        """Of the rows taken, those that say something new."""
-        found, last = [], self._last
-        for row in self._rows:
-            if last is None or row[3:] != last[3:]:
-                found.append(row)
-                last = row
-        self._rows, self._last = [], last
+    def _mine(self, rows: Rows) -> Rows:
+        mine = rows["instrument_id"] == self.key.instrument_id
+        if self.key.publisher is not None:
+            mine &= rows["publisher_id"] == self.key.publisher
+        found: Rows = rows[mine]
         return found
 
     def chunk(self, now_ns: int) -> bytes:
-        changes = self._changes()
-        if changes:
+        parts, self._parts = self._parts, []
+        if self._newest_only or self.interval_s:
+            parts = [
+                (mine[-1:], stale)
+                for mine, stale in ((self._mine(rows), stale) for rows, stale in parts)
+                if len(mine)
+            ]
+            parts, self._newest_only = parts[-1:], False
+        blob = self._text(parts, encode.stamps(self.books.stamps, now_ns), self.books.ordinal)
+        if blob:
             self.q = self.books.ordinal
-        return self._events(changes, now_ns)
+        return blob
 
     def snapshot(self, now_ns: int) -> bytes:
-        return self._events([self._last] if self._last else [], now_ns)
+        if self._last.is_empty:
+            return b""
+        rows = self._last.row(self.key.instrument_id)
+        said = encode.stamps(self.books.stamps, now_ns)
+        return self._text([(rows, self._last.stale)], said, self.q, anyway=True)
 
-    def _events(self, rows: list[BestRow], now_ns: int) -> bytes:
-        head = {**self.head, "publisher_id": self.key.publisher, "q": self.q}
-        return encode.bbo_events(head, rows, encode.stamps(self.books.stamps, now_ns))
+    def _text(
+        self, parts: list[tuple[Rows, bool]], said: list[Any], q: int = 0, *, anyway: bool = False
+    ) -> bytes:
+        head, tail = b'%b,"q":%d' % (self._head, q), encode.close_event(said)
+        instrument, publisher = self.key.instrument_id, self.key.publisher
+        return b"".join([
+            written.bbo_events(
+                rows, instrument, publisher, stale=stale, last=self._last, head=head, tail=tail, anyway=anyway
+            )
+            for rows, stale in parts
+        ])  # fmt: skip
 
 
 def _joined(sides: list[Side], better: Callable[[Iterable[int]], int]) -> Side:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from services.gateway import encode
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway import encode, written
 from services.gateway.shards import Side, Venue
 from services.gateway.topic import Topic
+from shared.units import SIDE_ASK, SIDE_BID
 
-Levels = dict[int, Side]  # one side by price, best first as the view has it
+Levels = NDArray[np.int64]  # of one side, best first: rows of price, size, count
+NO_LEVELS: Levels = np.empty((0, 3), np.int64)
+NO_CHANGES = b"[]"
 
 
 class BookTopic(Topic):
@@ -17,61 +23,62 @@ class BookTopic(Topic):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._head = encode.open_event("delta", self.head)
         self.forget()
 
     def forget(self) -> None:
         self._bids, self._asks, self._facts, self._times = self._read()
         if self.books.hidden(self.key.instrument_id, self.key.publisher):
-            self._bids, self._asks = {}, {}
+            self._bids, self._asks = NO_LEVELS, NO_LEVELS
 
-    def _read(self) -> tuple[Levels, Levels, dict[str, Any], dict[str, str]]:
-        view = self.books.view(self.key.instrument_id, self.key.publisher, self.key.depth or None)
-        facts: dict[str, Any] = {
-            "crossed": view.crossed,
-            "stale": view.stale,
-            "auction": auction(view.auction),
-        }
+    def _read(self) -> tuple[Levels, Levels, dict[str, Any], tuple[int, int]]:
+        books, instrument, depth = self.books, self.key.instrument_id, self.key.depth or None
+        venue = books.lone_venue(instrument, self.key.publisher)
+        if venue is not None:
+            bids = books.levels.rows(venue, instrument, SIDE_BID, depth)
+            asks = books.levels.rows(venue, instrument, SIDE_ASK, depth)
+            crossed = bool(len(bids) and len(asks) and bids[0, 0] > asks[0, 0])
+            facts: dict[str, Any] = {"crossed": crossed, "stale": books.is_stale(instrument), "auction": None}
+            return bids, asks, facts, books.levels.touched(venue, instrument)[:2]
+        view = books.view(instrument, self.key.publisher, depth)
+        facts = {"crossed": view.crossed, "stale": view.stale, "auction": auction(view.auction)}
         if len(view.venues) > 1:
             facts["venues"] = venue_rows(view.venues)
-        times = {"ts_event": str(view.ts_event), "ts_recv": str(view.ts_recv)}
-        return by_price(view.bids), by_price(view.asks), facts, times
+        return _levels(view.bids), _levels(view.asks), facts, (view.ts_event, view.ts_recv)
 
     def chunk(self, now_ns: int) -> bytes:
         if self.books.hidden(self.key.instrument_id, self.key.publisher):
             return b""
         bids, asks, facts, times = self._read()
-        bid_rows, ask_rows = difference(self._bids, bids), difference(self._asks, asks)
-        changed = (
-            {}
-            if facts == self._facts
-            else {name: value for name, value in facts.items() if self._facts.get(name) != value}
-        )
-        if not (bid_rows or ask_rows or changed):
+        bid_text = written.level_changes(bids, self._bids, is_bid=True)
+        ask_text = written.level_changes(asks, self._asks, is_bid=False)
+        changed = b""
+        if facts != self._facts:
+            changed = (
+                b","
+                + encode.dumps(
+                    {name: value for name, value in facts.items() if self._facts.get(name) != value}
+                )[1:-1]
+            )
+        if bid_text == ask_text == NO_CHANGES and not changed:
             return b""
-        bid_rows.reverse()
         p, self.q = self.q, self.books.ordinal
         self._bids, self._asks, self._facts, self._times = bids, asks, facts, times
-        body = {
-            **self.head,
-            "p": p,
-            "q": self.q,
-            **times,
-            "bids": encode.levels(bid_rows),
-            "asks": encode.levels(ask_rows),
-            **changed,
-            "stamps": encode.stamps(self.books.stamps, now_ns),
-        }
-        return encode.event("delta", body)
+        return b'%b,"p":%d,"q":%d,"ts_event":"%d","ts_recv":"%d","bids":%b,"asks":%b%b%b' % (
+            self._head, p, self.q, *times, bid_text, ask_text, changed,
+            encode.close_event(encode.stamps(self.books.stamps, now_ns)),
+        )  # fmt: skip
 
     def body(self) -> dict[str, Any]:
         """The whole state at `q`, as /v1/book answers it too."""
         return {
             "session": self.books.session,
             "q": self.q,
-            **self._times,
+            "ts_event": str(self._times[0]),
+            "ts_recv": str(self._times[1]),
             "depth": self.key.depth,
-            "bids": encode.levels(self._bids.values()),
-            "asks": encode.levels(self._asks.values()),
+            "bids": encode.levels(self._bids.tolist()),
+            "asks": encode.levels(self._asks.tolist()),
             **self._facts,
         }
 
@@ -80,19 +87,8 @@ class BookTopic(Topic):
         return encode.event("snapshot", {**self.head, **self.who(), **self.body(), "stamps": stamps})
 
 
-def by_price(levels: Sequence[Side]) -> Levels:
-    return {level[0]: level for level in levels}
-
-
-def difference(old: Levels, new: Levels) -> list[Side]:
-    """Levels set (as they are) or gone (size and count 0) between two sides, by price."""
-    if old == new:
-        return []
-    changed = [level for px, level in new.items() if old.get(px) != level]
-    if gone := old.keys() - new.keys():
-        changed.extend((px, 0, 0) for px in gone)
-    changed.sort()
-    return changed
+def _levels(rows: Sequence[Side]) -> Levels:
+    return np.array(rows, np.int64) if rows else NO_LEVELS
 
 
 def venue_rows(venues: list[Venue]) -> list[dict[str, Any]]:

@@ -320,8 +320,9 @@ def test_published_best_prices_equal_the_view_at_every_event_end() -> None:
             None,
         )
         batch = state.apply(entry)
-        for row in published_bbo(books, batch, np.array([1], np.uint32)):
-            last = row[2][3:5]
+        for row in published_bbo(books, batch, np.array([1], np.uint32)).tolist():
+            bid_px, ask_px, bid_sz, ask_sz, bid_ct, ask_ct = row[7:]
+            last = (bid_px, bid_sz, bid_ct), (ask_px, ask_sz, ask_ct)
         books.fold(batch)
         seen_overlay |= bool(books.overlays)
         bids, asks = state.engine.view(1, 1, 1)

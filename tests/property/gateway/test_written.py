@@ -1,0 +1,72 @@
+"""What compiled code writes is what the plain encoder would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import encode, written
+from shared.records import BBO, BOOK_CROSSED
+from shared.units import UNDEF_PX
+
+PRICES = st.one_of(
+    st.integers(-3, 3),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-1000, 1000).map(lambda n: n * 10_000_000),
+    st.just(UNDEF_PX),
+)
+SIZES = st.sampled_from([0, 1, 9, 10, 2**32, 2**63 - 1])
+COUNTS = st.sampled_from([0, 1, 2**32 - 1])
+ROWS = st.lists(
+    st.tuples(PRICES, PRICES, SIZES, SIZES, COUNTS, COUNTS, st.booleans(), st.integers(1, 2)), max_size=6
+)
+HEAD = b'event: bbo\ndata: {"view":"x"'
+
+
+@given(drawn=ROWS, stale=st.booleans())
+def test_best_prices(drawn: list[Any], stale: bool) -> None:
+    rows = np.zeros(len(drawn), BBO)
+    expected: list[dict[str, Any]] = []
+    last: Any = None
+    for i, (bid, ask, bid_sz, ask_sz, bid_ct, ask_ct, crossed, instrument) in enumerate(drawn):
+        flags = 8 | (BOOK_CROSSED if crossed else 0)
+        rows[i] = (i, 2**64 - 1, i, instrument, 9, flags, 0, bid, ask, bid_sz, ask_sz, bid_ct, ask_ct)
+        row = (bid, ask, bid_sz, ask_sz, bid_ct, ask_ct, crossed)
+        if instrument == 1 and row != last:
+            last = row
+            expected.append({
+                "view": "x", "ordinal": i, "ts_event": str(2**64 - 1), "ts_recv": str(i),
+                "bid": encode.best(bid, bid_sz, bid_ct), "ask": encode.best(ask, ask_sz, ask_ct),
+                "crossed": crossed, "stale": stale, "stamps": [1],
+            })  # fmt: skip
+    said, tail = written.Said(), encode.close_event([1])
+    text = written.bbo_events(rows, 1, 9, stale=stale, last=said, head=HEAD, tail=tail)
+    assert text == b"".join(encode.event("bbo", body) for body in expected)
+    assert said.is_empty == (not expected)
+    if expected:
+        again = written.bbo_events(
+            said.row(1), 1, None, stale=said.stale, last=said, head=HEAD, tail=tail, anyway=True
+        )
+        assert again == encode.event("bbo", expected[-1])
+        assert not written.bbo_events(said.row(1), 1, None, stale=stale, last=said, head=HEAD, tail=tail)
+        assert said.publisher == 9
+    assert not written.bbo_events(rows, 1, 8, stale=stale, last=written.Said(), head=HEAD, tail=tail)
+
+
+SIDE = st.dictionaries(PRICES, st.tuples(st.integers(0, 2), st.integers(1, 2)), max_size=8)
+
+
+@given(old=SIDE, new=SIDE, kept=st.integers(0, 8), is_bid=st.booleans())
+def test_level_changes(old: Any, new: Any, kept: int, is_bid: bool) -> None:
+    new = new | dict(list(old.items())[:kept])
+    sides = [
+        np.array([(px, *of[px]) for px in sorted(of, reverse=is_bid)], np.int64).reshape(-1, 3)
+        for of in (new, old)
+    ]
+    changed = sorted({px for px in old | new if old.get(px) != new.get(px)}, reverse=is_bid)
+    expected = [[encode.px_text(px), *new.get(px, (0, 0))] for px in changed]
+    assert orjson.loads(written.level_changes(*sides, is_bid=is_bid)) == expected
