@@ -62,7 +62,9 @@ def _follow(parts: list[Rows]) -> None:
             batch = state.apply(entry, effects=index % 2 == 1)
             levels.fold(batch.levels)
             levels.touch(batch.touched)
-            written.bbo_events(pick(batch.bbo, WANTED), 1, None, stale=False, last=written.Said(), head=b"", tail=b"")
+            written.bbo_events(
+                pick(batch.bbo, WANTED), 1, None, stale=False, last=written.Said(), head=b"", tail=b""
+            )
             for records in (
                 entry.records,
                 entry.records.copy(),
