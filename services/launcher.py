@@ -18,6 +18,7 @@ from shared import logs
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerError
 from shared.runner import INTERNAL_ERROR, StopFlag
+from shared.scheduling import bind
 from shared.settings import ServiceSettings, environment_of
 
 log = logs.get("launcher")
@@ -39,7 +40,7 @@ class Child:
     name: str
     argv: list[str]
     settings: type[ServiceSettings] = ServiceSettings  # what it takes of the environment
-    nice: int = 0
+    cpus: frozenset[int] = frozenset()  # it runs on these only; none: on any
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float = 0.0
@@ -51,8 +52,7 @@ class Child:
         env |= {"MBO_HELPER": str(os.getpid()), "MBO_SERVICE": self.name}
         command = [sys.executable, "-m", f"services.{self.role}", *self.argv]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, start_new_session=True)
-        if self.nice:
-            os.setpriority(os.PRIO_PROCESS, self.process.pid, self.nice)
+        bind(self.process.pid, self.cpus)
         self.started_at = time.monotonic()
 
     @property

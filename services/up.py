@@ -24,6 +24,7 @@ from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost, UsageError
 from shared.runner import StopFlag
+from shared.scheduling import halves
 from shared.settings import option
 
 log = logs.get("launcher")
@@ -48,12 +49,18 @@ class UpSettings:
     data: Path = option(Path("mbo-data"), "folder for everything that is kept")
     host: str = option("127.0.0.1", "address of the page and the API")
     port: int = option(8080, "port of the page and the API; 0 takes a free one")
+    pin: bool = option(
+        False,
+        "bind broker, ingest and book workers to one half of the CPUs, gateway and persist to the other: "
+        "steadier latency on a machine with few",
+    )
     fresh: bool = option(False, "start over: moves the data folder aside (embedded broker only)")
     drain: bool = option(False, "end when the source has ended and every stage has committed all of it")
     log: str = option("auto", "log format", choices=("auto", "json", "text"))
     log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
 
 
+SERVING = ("gateway", "persist")  # what has the second half of the CPUs with --pin
 INGEST_OPTIONS = ("speed", "rate", "shards", "policy")
 
 
@@ -142,7 +149,12 @@ def children(
         )
         for i, port in enumerate(ports)
     ]
-    return [Child("ingest", "ingest", ingest, IngestSettings), *found]
+    found.insert(0, Child("ingest", "ingest", ingest, IngestSettings))
+    if config.pin:
+        making, serving = halves()
+        for child in found:
+            child.cpus = serving if child.role in SERVING else making
+    return found
 
 
 def check_broker(url: str, prefix: str) -> None:
@@ -174,6 +186,8 @@ def up(config: UpSettings, given: Mapping[str, Any] | None = None) -> int:
     embedded = None
     if config.broker == "embedded":
         embedded = EmbeddedBroker(config.data / "broker", max_memory=config.broker_memory)
+        if config.pin:
+            embedded.cpus = halves()[0]
         embedded.start()
     else:
         check_broker(config.broker, config.prefix)

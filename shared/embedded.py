@@ -18,7 +18,7 @@ from pathlib import Path
 
 from shared.broker import Broker
 from shared.errors import BrokerError, BrokerLost, UsageError
-from shared.scheduling import short_slices
+from shared.scheduling import bind, short_slices
 
 START_TIMEOUT_S = 60.0  # a large AOF takes time to load
 STOP_TIMEOUT_S = 15.0
@@ -60,6 +60,7 @@ class EmbeddedBroker:
         self.directory = directory
         self.max_memory = max_memory
         self.binary = binary or server_binary()
+        self.cpus: frozenset[int] = frozenset()  # it runs on these only; none: on any
         self.process: subprocess.Popen[bytes] | None = None
         self._socket_dir: str | None = None
 
@@ -91,6 +92,7 @@ class EmbeddedBroker:
                 start_new_session=True, preexec_fn=_prepare,  # noqa: PLW1509
             )  # fmt: skip
             self._wait()
+            bind(self.process.pid, self.cpus)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

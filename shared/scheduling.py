@@ -27,3 +27,17 @@ def short_slices() -> bool:
         return False
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, 0, 0, os.nice(0), 0, SLICE_NS, 0, 0)
     return bool(_libc.syscall(number, 0, attributes, 0) == 0)
+
+
+def halves() -> tuple[frozenset[int], frozenset[int]]:
+    """The CPUs this process may use, in two parts; both are all of them where there is only one."""
+    cpus = sorted(os.sched_getaffinity(0))
+    middle = (len(cpus) + 1) // 2
+    return frozenset(cpus[:middle]), frozenset(cpus[middle:] or cpus)
+
+
+def bind(pid: int, cpus: frozenset[int]) -> None:
+    """Let a process that has just begun, and what it starts, run on these CPUs only; no CPUs: leaves it as it is."""
+    if cpus:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), cpus)

@@ -30,6 +30,7 @@ from shared.dbn import Reader
 from shared.embedded import EmbeddedBroker
 from shared.errors import MboError, UsageError
 from shared.orderbook.engines import make_engine
+from shared.scheduling import halves
 from shared.wire.keys import parse_id
 
 START_S = 60.0
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--books", type=int, default=1)
     parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--pin", action="store_true", help="as `mbo up --pin`")
     parser.add_argument("--runs", type=int, default=1, help="runs; the median is reported, with the spread")
     parser.add_argument("--no-persist", action="store_true", help="without the persister")
     parser.add_argument("--file", type=Path, help="a DBN file instead of the simulated market")
@@ -99,10 +101,12 @@ class Run:
         self.port = choose_port("127.0.0.1", 0)
         config = UpSettings(
             source=(str(market),), rate=self.rate, books=args.books, shards=args.shards, policy="raw", data=folder,
-            port=self.port, log_level="warning",
+            port=self.port, log_level="warning", pin=args.pin,
         )  # fmt: skip
         self.config = config
         self.server = EmbeddedBroker(folder / "broker", max_memory="8gb")
+        if args.pin:
+            self.server.cpus = halves()[0]
         self.children = children(config, self.server.url, [self.port])
         readers = ["book"] if args.no_persist else ["book", "persist"]
         for child in list(self.children):

@@ -80,7 +80,13 @@ class Both:
             self.step()
             return done()
 
-        eventually(probe, timeout_s=60, every_s=0)
+        try:
+            eventually(probe, timeout_s=60, every_s=0)
+        except AssertionError as error:
+            owned = {key: each.offset for key, each in self.worker.owned.items()}
+            raise AssertionError(
+                f"{error}; errors {self.errors[-5:]}; sent {self.feed.facts()}; owned {owned}"
+            ) from None
 
     def failed_with(self, name: str) -> bool:
         return any(name in error for error in self.errors)

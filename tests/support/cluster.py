@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import subprocess
 from pathlib import Path
@@ -13,15 +15,20 @@ from tests.support import eventually
 from tests.support.aof import cut_log
 
 SLOTS = 16384
+BUS_OFFSET = 10_000
 
 
 def free_port() -> int:
-    """A free port whose cluster-bus port (+10000) fits as well."""
+    """A free port whose cluster-bus port (+10000) is free as well.
+
+    Both are below the ports that outgoing connections get: a node that is restarted must find its own free again.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
+        port = random.randrange(10_000, first_outgoing - BUS_OFFSET)
+        with socket.socket() as client, socket.socket() as bus, contextlib.suppress(OSError):
+            client.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + BUS_OFFSET))
             return port
 
 
