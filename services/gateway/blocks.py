@@ -51,8 +51,8 @@ def heartbeat(topics: Iterable[Topic], feeds: Mapping[str, Feed], now: float) ->
     return encode.event("heartbeat", {"ts_gateway": str(time.time_ns()), "feeds": list(rows.values())})
 
 
-def bye(said: Bye) -> bytes:
-    """`bye`, preceded by the `retry:` that EventSource obeys."""
+def bye(said: Bye, **more: Any) -> bytes:
+    """`bye` with `more` members, preceded by the `retry:` that EventSource obeys."""
     retry = close_codes.retry_ms(said)
-    block = encode.event("bye", {"reason": said.reason, "detail": said.detail, "retry_ms": retry})
+    block = encode.event("bye", {"reason": said.reason, "detail": said.detail, "retry_ms": retry, **more})
     return (b"retry: %d\n\n" % retry if retry is not None else b"") + block

@@ -50,6 +50,7 @@ class Player:
         self.shards: dict[ShardKey, ShardState] = {}
         self.topics: dict[ShardKey, ShardTopics] = {}
         self.order: list[Topic] = []
+        self.recorded: dict[str, int] = {}  # by view: the shard's last ordinal that was stored when we began
         self._due: dict[Topic, int] = {}
         self._waiting: set[Topic] = set()
         plans: dict[tuple[str, int], list[Instrument]] = {}
@@ -100,6 +101,7 @@ class Player:
                     topics = self.topics.setdefault(instrument.key, ShardTopics())
                     if all(topic.view != other.view for other in topics.of(instrument.instrument_id)):
                         topics.add(topic)
+                        self.recorded[topic.view] = info.offsets[instrument.shard]
                         self.order.append(topic)
             merged.append(_keyed(played, info.feed))
         self.steps: Iterator[Step] = heapq.merge(*merged, key=lambda step: step[0])
@@ -219,7 +221,7 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
         if size >= WRITE_BYTES:
             yield b"".join(held)
             held, size = [], 0
-    yield b"".join((*held, player.overdue(None), blocks.bye(REPLAYED)))
+    yield b"".join((*held, player.overdue(None), blocks.bye(REPLAYED, recorded=player.recorded)))
 
 
 def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:

@@ -91,6 +91,8 @@ class World:
         for event in events[:50] + events[-50:]:
             schemas.validator(event.name).validate(event.data)
         assert events[-1].data["reason"] == "replayed"
+        hello = next(event.data for event in events if event.name == "hello")
+        assert events[-1].data["recorded"] == {view["view"]: self.feed.ordinals[0] for view in hello["views"]}
         return events
 
 

@@ -230,7 +230,8 @@ export function startFake({ port = 0, rate = 1 } = {}) {
       block += `event: ${name}\ndata: ${JSON.stringify(e)}\n\n`;
       if (block.length > 65536) { response.write(block); block = ""; }
     }
-    response.end(block + `event: bye\ndata: ${JSON.stringify({ reason: "replayed", detail: "the window is complete", retry_ms: null })}\n\n`);
+    response.end(block + `event: bye\ndata: ${JSON.stringify({ reason: "replayed", detail: "the window is complete", retry_ms: null,
+      recorded: Object.fromEntries(views.map((v) => [v.describe(false).view, Number.MAX_SAFE_INTEGER])) })}\n\n`);
   }
 
   function rest(request, response, url) {

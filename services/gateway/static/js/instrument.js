@@ -22,6 +22,7 @@ export class Instrument {
     this.book = new Book();
     this.orders = new Orders();
     this.trades = new Trades();
+    this.began = {}; // channel -> ordinal behind which its events follow
     this.columns = new Columns();
     this.latency = new Latency();
     this.profile = new Map();
@@ -50,6 +51,7 @@ export class Instrument {
     this.symbol = v.symbol;
     if (this.session !== null && this.session !== v.session) this.reset();
     this.session = v.session;
+    this.began[v.channel] = v.q;
     if (v.channel === "mbo") this.orders.clear();
   }
 

@@ -2,7 +2,7 @@ import { apiUrl } from "./api.js";
 import { Instrument } from "./instrument.js";
 import { Stream } from "./stream.js";
 import { notice } from "./notice.js";
-import { prepend, recent } from "./prefill.js";
+import { prepend, recentOfLive } from "./prefill.js";
 import { matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
 
@@ -113,7 +113,7 @@ export class LiveSource {
   async fill(i) {
     i.filled = true;
     const tab = this.app.state.get("tabs").find((t) => this.instruments.get(tabKey(t)) === i);
-    const past = tab && (await recent(i, tab, BigInt(Math.round(i.ms * 1000)) * 1000n));
+    const past = tab && (await recentOfLive(i, tab));
     if (past) prepend(i, past);
   }
 
