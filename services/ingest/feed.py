@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from services.ingest.detour import LIVE_READ_S, Detour
 from services.ingest.feedback import FeedBack, Owned
+from services.ingest.lease import Waiting
 from services.ingest.pacing import NS, Pacer
 from services.ingest.progress import FeedProgress
-from services.ingest.publisher import Publisher, Waiting
+from services.ingest.publisher import Publisher
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.base import Chunk, EndOfSource, Journaled, Source
 from services.ingest.upkeep import Upkeep
@@ -85,7 +86,7 @@ class Feed:
         if now < self._standby_at:
             return False
         try:
-            self.publisher.take()
+            self.publisher.lease.take()
         except Waiting as waiting:
             self._standby_at = now + STANDBY_POLL_S
             if self.state != "standby":
@@ -94,14 +95,14 @@ class Feed:
             return False
         self._renew_at = now + self.settings.lease_ms / 3000
         if self.feed_back is not None:
-            self.feed_back.source.claim(self.publisher.token, self.publisher.writers())
+            self.feed_back.source.claim(self.publisher.lease.token, self.publisher.writers())
         resume = self.publisher.start(self.source)
         metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
         self._ahead, self.state, self.has_ended, self._is_exhausted = None, "running", False, False
         self._detour, self._spec = None, resume.spec
         if self.feed_back is not None:
             self.feed_back.owned = Owned(
-                self.publisher.token, resume.session, self.publisher.shards, resume.spec
+                self.publisher.lease.token, resume.session, self.publisher.shards, resume.spec
             )
         self.pacer = Pacer(self.clock, self.settings.speed, self.settings.rate)
         if resume.is_complete:
@@ -123,7 +124,7 @@ class Feed:
         now = self.clock.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + self.settings.lease_ms / 3000
-            self.publisher.renew()
+            self.publisher.lease.renew()
         if self.publisher.in_flight:
             self._read_ahead()
             self._acknowledge()
@@ -276,7 +277,7 @@ class Feed:
             if self.publisher.buffered:
                 self.publisher.flush()
                 self.publisher.finish()
-            self.publisher.release()
+            self.publisher.lease.release()
 
     def close(self) -> None:
         self._progress.close()

@@ -1,4 +1,4 @@
-"""The one writer of a feed: lease, session, flushes, checkpoint. Every append is a compare-and-append.
+"""The one writer of a feed: session, flushes, checkpoint. Every append is a compare-and-append under the lease.
 
 State is three things: which session, how far each shard is (`ordinals`), and how far the source is (`position`).
 All are read from the broker when it starts, so a start, a restart, a take-over and a broker that lost its tail are
@@ -8,10 +8,11 @@ one path.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from services.ingest.entries import Part, pieces
+from services.ingest.lease import FeedLease
 from services.ingest.router import split
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.base import Chunk, Source
@@ -19,7 +20,7 @@ from shared import logs, metrics
 from shared.broker import Broker, Command, Pending
 from shared.clock import Clock
 from shared.errors import Diverged, Fenced, UsageError
-from shared.records import Rows, joined
+from shared.records import Rows
 from shared.wire import codec
 from shared.wire.keys import MAX_SHARDS, parse_id, shard_of, stream_id
 
@@ -29,18 +30,11 @@ CHECKPOINT_S = 0.1
 SHARD_CONTROLS = ("mapping", "definition", "status")  # go to their instrument's shard only
 
 
-class Waiting(Exception):
-    """Another ingest owns the feed: stand by."""
-
-
 class Resume(NamedTuple):
     session: int
     position: int
     spec: Mapping[str, Any]
     is_complete: bool
-
-
-_Item = Rows | Mapping[str, Any]  # records or one control
 
 
 class _Append(NamedTuple):
@@ -60,15 +54,15 @@ class Publisher:
     ) -> None:
         """`broker` carries the flushes; `control` everything else, so that a flush may be in flight meanwhile."""
         self.broker, self.control, self.clock = broker, control, clock
-        self.settings, self.feed, self.owner = settings, feed, owner
-        self.token = ""
+        self.settings, self.feed = settings, feed
+        self.lease = FeedLease(control, feed, owner, settings.lease_ms)
         self.session = 0
         self.shards = settings.shards
         self.last_ids: list[str] = []
         self.ordinals: list[int] = []
         self.covered: list[int] = []  # source position each shard already covers: skip what lies before
         self.position = 0
-        self._parts: list[list[tuple[int, _Item]]] = []  # per shard: (ts_due, records or control)
+        self._parts: list[list[Part]] = []  # by shard
         self._beyond: list[int] = []  # items each shard has at and after that position
         self._resume_beyond: list[int] = []  # the same, as it was at the start
         self._base_position = 0  # `position` at the last flush, and `_beyond` then
@@ -82,36 +76,7 @@ class Publisher:
         self._bytes = metrics.get("mbo_ingest_bytes_total").labels(feed)
         self.buffered = 0
 
-    # -- ownership and session --------------------------------------------------------------------------------------
-
-    def take(self) -> None:
-        """Take the feed's lease; raises Waiting if another holds it."""
-        keys = self.broker.keys
-        reply = self._lease("take", secrets.token_hex(8))
-        if reply[0] == b"HELD":
-            raise Waiting(f"feed {self.feed} is owned by {reply[1].decode()}")
-        self.token = reply[1].decode()
-        self.control.call("SADD", keys.feeds, self.feed)
-        log.info("feed taken", feed=self.feed, token=self.token.split(":")[0])
-
-    def renew(self) -> None:
-        """Heartbeat; raises Fenced if the feed has another owner."""
-        if self._lease("renew", self.token)[0] != b"OK":
-            self._count_fenced()
-            raise Fenced(f"feed {self.feed} has another owner now", feed=self.feed)
-
-    def release(self) -> None:
-        """Give the feed up at once, for a standby."""
-        if self.token:
-            self._lease("release", self.token)
-            self.token = ""
-
-    def _lease(self, verb: str, text: str) -> list[bytes]:
-        key = self.broker.keys.feed(self.feed, "lease")
-        reply = self.control.call(
-            *self.broker.script("lease", [key], [verb, self.owner, text, self.settings.lease_ms])
-        )
-        return list(reply)
+    # -- the session ------------------------------------------------------------------------------------------------
 
     def writers(self) -> set[str]:
         """The tokens that name the writers of the shards now."""
@@ -130,7 +95,7 @@ class Publisher:
         keys, shards = self.broker.keys, range(self.shards)
         for shard in shards:
             names = [keys.shard(self.feed, shard, name) for name in ("writer", "in", "back")]
-            reply = self.control.call(*self.broker.script("fence", names, [self.token]))
+            reply = self.control.call(*self.broker.script("fence", names, [self.lease.token]))
             if reply[0] != b"OK":
                 raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
         tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
@@ -310,35 +275,16 @@ class Publisher:
         self.buffered = 0
         return sum(append.records for append in appends)
 
-    def _pieces(self, parts: list[tuple[int, _Item]]) -> list[tuple[int, _Item]]:
-        """The entries to make of a shard's items: runs of records joined, cut at the entry limit; controls alone."""
-        limit = self.settings.entry_records
-        pieces: list[tuple[int, _Item]] = []
-        index = 0
-        while index < len(parts):
-            ts_due, item = parts[index]
-            index += 1
-            if isinstance(item, Mapping):
-                pieces.append((ts_due, item))
-                continue
-            run = [item]
-            while index < len(parts) and not isinstance(following := parts[index][1], Mapping):
-                run.append(following)
-                index += 1
-            records = run[0] if len(run) == 1 else joined(run)
-            pieces += [(ts_due, records[begin : begin + limit]) for begin in range(0, len(records), limit)]
-        return pieces
-
     def _encode_shard(self, shard: int, now: int, commands: list[Command], appends: list[_Append]) -> None:
         keys = self.broker.keys
         names = [keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")]
-        pieces = self._pieces(self._parts[shard])
+        parts = pieces(self._parts[shard], self.settings.entry_records)
         position, beyond = self._base(shard)
-        for index, (ts_due, item) in enumerate(pieces):
+        for index, (ts_due, item) in enumerate(parts):
             first = self.ordinals[shard] + 1
             size = 1 if isinstance(item, Mapping) else len(item)
             beyond += size
-            if index == len(pieces) - 1:
+            if index == len(parts) - 1:
                 position, beyond = self.position, 0
             if isinstance(item, Mapping):
                 blob = codec.encode_control(item, first, ts_due, now, position, beyond)
@@ -347,7 +293,7 @@ class Publisher:
             self.ordinals[shard] += size
             new_id = stream_id(self.session, self.ordinals[shard])
             commands.append(
-                self.broker.script("append", names, [self.token, self.last_ids[shard], new_id, blob])
+                self.broker.script("append", names, [self.lease.token, self.last_ids[shard], new_id, blob])
             )
             kind = str(item["type"]) if isinstance(item, Mapping) else ""
             appends.append(_Append(shard, new_id, self.ordinals[shard], size, len(blob), kind))
@@ -378,8 +324,7 @@ class Publisher:
         for append, reply in zip(appends, replies, strict=False):
             word = reply[0]
             if word == b"FENCED":
-                self._count_fenced()
-                raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=append.shard)
+                raise self.lease.lost(f"feed {self.feed} has another writer now", shard=append.shard)
             if word == b"DIVERGED":
                 raise Diverged(
                     f"shard {self.feed}:{append.shard:02d} ends at {reply[1].decode()}, not where we left it",
@@ -399,9 +344,6 @@ class Publisher:
             log.debug("appended", **where, ordinal=append.ordinal, n=append.records)
             if append.control:
                 metrics.get("mbo_ingest_controls_total").labels(self.feed, append.control).inc()
-
-    def _count_fenced(self) -> None:
-        metrics.get("mbo_ingest_fenced_total").labels(self.feed).inc()
 
     def _count_lost(self) -> None:
         """What was acknowledged and is not there any more will be sent again."""

@@ -108,7 +108,7 @@ class Upkeep:
         keys = self.broker.keys
         names = [keys.shard(self.feed, shard, "in"), keys.shard(self.feed, shard, "writer")]
         reply = self.broker.call(
-            *self.broker.script("trim", names, [publisher.token, stream_id(floor[0], floor[1] + 1)])
+            *self.broker.script("trim", names, [publisher.lease.token, stream_id(floor[0], floor[1] + 1)])
         )
         if reply[0] != b"OK":
             raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=shard)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import resource
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +20,9 @@ from tests.support.mbo import record, rows
 
 READ = 1 << 20
 GOOD = 100  # clients that must not notice
+SLOW_FOR_S = 8.0
+SLOW_READ_BYTES = 3072  # each tenth of a second, of about 200 KB/s that come
+STALE_AT_MOST_S = 2.5
 CHANGES = 50  # of the book while the hostile connect
 LARGE_POST = b"POST /v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 LARGE_POST += b"Content-Length: 300000\r\n\r\n"
@@ -101,6 +106,28 @@ def test_a_slow_client_is_conflated_and_has_the_true_book_while_fast_ones_get_ev
     assert sum(event.name == "snapshot" for event in slow.events()) >= 2
     assert len(slow.events()) < len(fast.events)
     assert len(fast.all("snapshot")) == 1
+    slow.close()
+
+
+def test_a_client_that_reads_a_sixth_of_what_comes_is_about_two_seconds_behind_at_most(
+    gateway: Gateway, feed: Feed
+) -> None:
+    slow = Sloth(gateway, "symbols=ONE&channels=book&depth=all")
+    slow.read_until(b"heartbeat")
+    ages_s: list[float] = []
+    end = time.monotonic() + SLOW_FOR_S
+    entries = 0
+    while (now := time.monotonic()) < end:
+        churn(feed, 1, entries)
+        entries += 1
+        if entries % 5 == 0:
+            before = len(slow.raw)
+            slow.raw += slow.socket.recv(SLOW_READ_BYTES)
+            stamps = re.findall(rb'"stamps":\["(\d+)"', slow.raw[before:])
+            ages_s += [time.time() - int(due) / 1e9 for due in stamps]
+        time.sleep(max(0.0, now + 0.02 - time.monotonic()))
+    assert max(ages_s) > 0.3, "it was not slow"
+    assert max(ages_s) < STALE_AT_MOST_S
     slow.close()
 
 

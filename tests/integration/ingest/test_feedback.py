@@ -34,7 +34,7 @@ class LiveFeed:
         publisher, settings = self.writer.publisher, self.writer.publisher.settings
         self.back = FeedBack(Broker(broker_url, prefix), SystemClock(), settings, "test", self.source)
         self.back.close()  # the thread: the test calls `step`
-        self.owned = Owned(publisher.token, publisher.session, SHARDS, self.source.spec)
+        self.owned = Owned(publisher.lease.token, publisher.session, SHARDS, self.source.spec)
         self.back.owned = self.owned
         self.upkeep = Upkeep(self.broker, SystemClock(), settings, "test", self.back)
 

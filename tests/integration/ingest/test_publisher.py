@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingest.publisher import Publisher, Waiting
+from services.ingest.lease import Waiting
+from services.ingest.publisher import Publisher
 from services.ingest.router import split
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.base import EndOfSource
@@ -40,7 +41,7 @@ class Writer:
         self.publisher = Publisher(data, control, SystemClock(), settings, "test", owner)
 
     def start(self) -> Writer:
-        self.publisher.take()
+        self.publisher.lease.take()
         resume = self.publisher.start(self.source)
         self.source.open(resume.position, resume.spec)
         return self
@@ -124,7 +125,7 @@ def test_a_complete_source_adds_nothing(
 ) -> None:
     Writer(broker_url, prefix, source).start().run()
     again = Writer(broker_url, prefix, source)
-    again.publisher.take()
+    again.publisher.lease.take()
     assert again.publisher.start(source).is_complete
     again.publisher.end("source ended")
     check_exactly_once(broker, sent)
@@ -163,7 +164,7 @@ def test_a_zombie_is_refused_at_its_next_append(
     with pytest.raises(Fenced):
         zombie.flush(13)
     with pytest.raises(Fenced):
-        zombie.publisher.renew()
+        zombie.publisher.lease.renew()
     heir.run()
     check_exactly_once(broker, sent)
 
@@ -172,9 +173,9 @@ def test_a_second_ingest_stands_by(broker_url: str, prefix: str, source: ArraySo
     first = Writer(broker_url, prefix, source, owner="first").start()
     second = Writer(broker_url, prefix, source, owner="second")
     with pytest.raises(Waiting, match="first"):
-        second.publisher.take()
-    first.publisher.release()
-    second.publisher.take()
+        second.publisher.lease.take()
+    first.publisher.lease.release()
+    second.publisher.lease.take()
 
 
 def test_a_lost_reply_is_harmless(
@@ -232,6 +233,6 @@ def test_other_settings_than_the_feed_was_made_with_are_refused(
     other = Writer(broker_url, prefix, source)
     settings = IngestSettings(broker=broker_url, prefix=prefix, **{"shards": SHARDS, name: value})  # type: ignore[arg-type]
     other.publisher.settings = settings
-    other.publisher.take()
+    other.publisher.lease.take()
     with pytest.raises(UsageError, match=f"--{name}"):
         other.publisher.start(source)
