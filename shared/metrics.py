@@ -89,7 +89,12 @@ INGEST: tuple[Metric, ...] = (
         "From the due time of the oldest record of the last flush to its acknowledgement; 0 while idle",
         ("feed",),
     ),
-    Metric("mbo_ingest_flush_seconds", "histogram", "A flush from sending to acknowledgement", ("feed",)),
+    Metric(
+        "mbo_ingest_flush_seconds",
+        "histogram",
+        "From sending a flush to taking its acknowledgement, with the floor",
+        ("feed",),
+    ),
     Metric(
         "mbo_ingest_wait_seconds",
         "histogram",

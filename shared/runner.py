@@ -7,6 +7,7 @@ asked for; a recoverable error drops the service's state (`reset`) and starts it
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from shared import logs, metrics
 from shared.broker import Broker
 from shared.embedded import die_with_parent
 from shared.errors import BrokerFull, BrokerLost, MboError, UsageError
-from shared.scheduling import short_slices
+from shared.scheduling import exact_timers, short_slices
 from shared.settings import ServiceSettings
 
 BACKOFF_FIRST_S = 0.05
@@ -231,6 +232,8 @@ def serve(service: Service, settings: ServiceSettings, stop: StopFlag) -> int:
         while more and not stop.asked:
             try:
                 service.start()
+                gc.collect()
+                gc.freeze()  # what start-up left (numba's most of all) is never garbage: no collection walks it again
                 health.set(True)
                 while more and not stop.asked:
                     more = service.step()
@@ -279,6 +282,7 @@ def run(make: Callable[[Any], Service], settings: ServiceSettings) -> int:
         if os.getppid() == 1:
             return 1
     short_slices()
+    exact_timers()
     service = make(settings)
     logs.setup(settings.log, settings.log_level, service=role or service.role, pid=os.getpid())
     return serve(service, settings, stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import sys
@@ -91,8 +90,6 @@ class GatewayService:
             self.keyring.refresh()
             self.access.check_start()
             warm()
-            gc.collect()
-            gc.freeze()  # what start-up left is never garbage: a full collection need not walk it while clients wait
             self.http.start()
             self._started = True
             log.info("serving", address=self.http.address)

@@ -127,6 +127,8 @@ class Feed:
             self.publisher.lease.renew()
         if self.publisher.in_flight:
             self._read_ahead()
+            if (left := self._until_floor()) > 0:
+                return left  # the acknowledgement will be there: one sleep a flush, not two
             self._acknowledge()
         self.upkeep.run(self.publisher)
         if self.has_ended:
@@ -178,9 +180,7 @@ class Feed:
 
     def _release(self) -> float:
         """Give what is due to the publisher and flush; at the end of the source, end the session."""
-        floor = (self.settings.busy_floor_ms if self._busy else self.settings.floor_ms) / 1000
-        left = self._flushed_at + floor - self.clock.monotonic()
-        if left > 0 and not self._was_full:
+        if (left := self._until_floor()) > 0:
             return left  # and then all that is due, as one array
         wait = self._release_due()
         if self._is_exhausted and self._ahead is None:
@@ -202,6 +202,13 @@ class Feed:
         self._sent_due, self._oldest_due = self._oldest_due, 0
         self._flushed_at, self._busy = self.clock.monotonic(), True
         return 0.0
+
+    def _until_floor(self) -> float:
+        """Seconds until the next flush may be sent."""
+        if self._was_full:
+            return 0.0
+        floor = (self.settings.busy_floor_ms if self._busy else self.settings.floor_ms) / 1000
+        return self._flushed_at + floor - self.clock.monotonic()
 
     def _release_due(self) -> float:
         """Seconds until the next record is due, 0 if unknown."""

@@ -16,6 +16,14 @@ def test_asking_keeps_the_priority() -> None:
     assert done.stdout.split()[1] == str(min(os.nice(0) + 3, 19))
 
 
+def test_timers_become_exact() -> None:
+    script = (
+        "from shared.scheduling import exact_timers as f; print(f(), open('/proc/self/timerslack_ns').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "1"]
+
+
 def test_a_process_is_bound_to_half_of_the_cpus() -> None:
     first, second = halves()
     assert first | second == os.sched_getaffinity(0)
