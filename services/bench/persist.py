@@ -161,7 +161,7 @@ def record(rows: Rows, data: Path, *, drop: bool = False) -> None:
     """Store records as one shard, as the service does without its broker."""
     store = Store(store_path(data, FEED))
     store.db.execute("INSERT INTO run VALUES (1, 1, 1, 'BENCH', 'raw', 'bench', '{}', 1, 0)")
-    recorder = Recorder(Run(1, 1, 1, "raw", "bench", 1), 0, Cadence(), Encoder())
+    recorder = Recorder(Run(1, 1, 1, "raw", "bench", 1, "{}"), 0, Cadence(), Encoder())
     pending = 0
     for at in range(0, len(rows), CHUNK):
         part = rows[at : at + CHUNK]

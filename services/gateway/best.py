@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from services.gateway.shards import ShardBooks
 from shared.orderbook.engine import Batch
 from shared.orderbook.pick import pick
-from shared.records import AUCTION, BBO, Rows
+from shared.records import AUCTION, BBO, Rows, joined
 
 _SAME = [name for name in BBO.names or () if name in (AUCTION.names or ()) and name != "reserved"]
 
@@ -22,7 +22,8 @@ def published_bbo(books: ShardBooks, batch: Batch, wanted: NDArray[np.uint32]) -
     `books.fold(batch)`.
     """
     changes, auctions = pick(batch.bbo, wanted), pick(batch.auctions, wanted)
-    overlaid = {key for key in books.overlays if key[1] in wanted}
+    changed = set(changes["instrument_id"].tolist()) if books.overlays else ()
+    overlaid = {key for key in books.overlays if key[1] in changed}
     if not overlaid and not len(auctions):
         return changes
     return _with_auctions(changes, auctions, overlaid)
@@ -49,4 +50,4 @@ def _with_auctions(changes: Rows, auctions: Rows, overlaid: set[tuple[int, int]]
             overlaid.discard(book)
         if change is not None and book not in overlaid:
             found.append(change.reshape(1))
-    return np.concatenate(found) if found else changes[:0]
+    return joined(found) if found else changes[:0]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from services.gateway import encode
 from services.gateway.channels.mbo import MboTopic
 from services.gateway.channels.trades import TradesTopic
@@ -14,7 +12,7 @@ from services.gateway.orders import Applied, Orders, of_instrument
 from services.gateway.vector import Position
 from shared.errors import Gap
 from shared.orderbook.shard import ShardState
-from shared.records import Rows
+from shared.records import Rows, joined
 from shared.wire.codec import InEntry
 
 BATCH_RECORDS = 1000  # of an `mbo` event
@@ -43,7 +41,7 @@ def mbo_missed(
         if mine is None:
             continue
         if held is not None:
-            mine = Applied(np.concatenate((held[0], mine[0])), np.concatenate((held[1], mine[1])))
+            mine = Applied(joined((held[0], mine[0])), joined((held[1], mine[1])))
         *whole, held = _batches(*mine)
         for records, effects in whole:
             q = int(effects["end"][-1])

@@ -6,13 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from services.gateway import encode
 from shared.errors import Gap
 from shared.orderbook.engine import Engine
 from shared.orderbook.shard import ShardState
-from shared.records import Rows
+from shared.records import Rows, joined
 from shared.units import SIDE_ASK, SIDE_BID
 from shared.wire.codec import InEntry
 
@@ -96,7 +94,7 @@ def of_instrument(parts: Sequence[Applied], instrument_id: int, publisher: int |
         return None
     if len(found) == 1:
         return Applied(*found[0])
-    return Applied(np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found]))
+    return Applied(joined([f[0] for f in found]), joined([f[1] for f in found]))
 
 
 def orders_body(engine: Engine, publishers: Sequence[int], instrument_id: int) -> dict[str, Any]:

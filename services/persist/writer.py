@@ -112,7 +112,7 @@ class FeedWriter:
         ])  # fmt: skip
         if head:
             return run.began_with(decode_in(head[0][1][1]).control or {})
-        return marker is None or marker.decode() == run.marker
+        return marker is not None and marker.decode() == run.marker
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

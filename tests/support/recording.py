@@ -34,6 +34,7 @@ class Feed:
     def __init__(
         self, broker: Broker, name: str = "feed", *, shards: int = 1, session: int = 1, policy: str = "raw",
         dataset: str = "TEST.MBO", identity: str = "ident", began: int = 77, seed: int = 1,
+        kind: str = "test",
     ) -> None:  # fmt: skip
         self.broker, self.name, self.shards, self.session = broker, name, shards, session
         self.random = random.Random(seed)
@@ -55,7 +56,7 @@ class Feed:
         ])  # fmt: skip
         self.begin = {
             "type": "begin", "session": session, "dataset": dataset, "policy": policy, "identity": identity,
-            "spec": {"kind": "test"}, "ts": began, "repaired": False,
+            "spec": {"kind": kind}, "ts": began, "repaired": False,
         }  # fmt: skip
         for shard in range(shards):
             self.control(shard, self.begin)

@@ -33,15 +33,19 @@ class BboTopic(Topic):
         self._venues = {v.publisher_id: (v.bid, v.ask) for v in venues}
         best = self.books.best(instrument, publisher)
         if best is not None:
-            self._text([(self._row(best, venues[0].publisher_id), best[6])], [])
+            self._text([(self._rows([(best, venues[0].publisher_id)]), best[6])], [])
 
-    def _row(self, best: BestRow, publisher: int) -> Rows:
-        ordinal, ts_event, ts_recv, bid, ask, crossed, _ = best
-        flags = BOOK_CROSSED if crossed else 0
-        sides = (bid[0], ask[0], bid[1], ask[1], bid[2], ask[2])
+    def _rows(self, found: list[tuple[BestRow, int]]) -> Rows:
+        """(best prices, the venue that changed) as rows of layout BBO."""
+        instrument = self.key.instrument_id
         return np.array(
-            [(ordinal, ts_event, ts_recv, self.key.instrument_id, publisher, flags, 0, *sides)], BBO
-        )
+            [
+                (ordinal, ts_event, ts_recv, instrument, publisher, BOOK_CROSSED if crossed else 0, 0,
+                 bid[0], ask[0], bid[1], ask[1], bid[2], ask[2])
+                for (ordinal, ts_event, ts_recv, bid, ask, crossed, _), publisher in found
+            ],
+            BBO,
+        )  # fmt: skip
 
     def take(self, rows: Rows, stale: bool) -> None:
         """Published changes of venues, layout BBO, of other instruments too; consolidated if there are several."""
@@ -52,7 +56,7 @@ class BboTopic(Topic):
     def _consolidated(self, rows: Rows) -> Rows:
         if len(self._venues) < 2:
             self._venues = self._lone_venue()
-        found = []
+        found: list[tuple[BestRow, int]] = []
         for row in rows.tolist():
             ordinal, ts_event, ts_recv, _, publisher, flags, _, bid, ask, bid_sz, ask_sz, bid_ct, ask_ct = row
             self._venues[publisher] = (bid, bid_sz, bid_ct), (ask, ask_sz, ask_ct)
@@ -62,10 +66,8 @@ class BboTopic(Topic):
                 best_bid = _joined([venue[0] for venue in self._venues.values()], max)
                 best_ask = _joined([venue[1] for venue in self._venues.values()], min)
                 crossed = best_bid[0] > best_ask[0] and EMPTY_SIDE not in (best_bid, best_ask)
-            found.append(
-                self._row((ordinal, ts_event, ts_recv, best_bid, best_ask, crossed, False), publisher)
-            )
-        return np.concatenate(found) if found else rows
+            found.append(((ordinal, ts_event, ts_recv, best_bid, best_ask, crossed, False), publisher))
+        return self._rows(found)
 
     def _lone_venue(self) -> dict[int, tuple[Side, Side]]:
         """Best prices of the venue that was alone until now: of what waits, else of what was said last."""
@@ -86,7 +88,7 @@ class BboTopic(Topic):
                 if self.key.publisher is None
                 else self.key.publisher
             )
-            self._parts.append((self._row(best, publisher), best[6]))
+            self._parts.append((self._rows([(best, publisher)]), best[6]))
 
     def conflate(self) -> int:
         self._newest_only = True

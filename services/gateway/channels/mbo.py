@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from services.gateway import encode
 from services.gateway.topic import Topic
-from shared.records import Rows
+from shared.records import Rows, joined
 
 RING_BYTES_MBO = 4 * 1024 * 1024
 
@@ -50,8 +48,8 @@ class MboTopic(Topic):
         stamps = encode.stamps(self.books.stamps, now_ns)
         if len(parts) == 1:
             return self.encode(*parts[0], p, self.q, stamps)
-        records = np.concatenate([part[0] for part in parts])
-        effects = np.concatenate([part[1] for part in parts])
+        records = joined([part[0] for part in parts])
+        effects = joined([part[1] for part in parts])
         return self.encode(records, effects, p, self.q, stamps)
 
     def body(self) -> dict[str, Any]:
