@@ -14,10 +14,10 @@ from services.ingest.settings import IngestSettings
 from services.ingest.sources.annotate import DAY_NS
 from services.ingest.sources.historical import make_historical
 from services.ingest.sources.options import HISTORICAL, SourceOptions
-from services.status import broker_url
+from services.status import add_broker_options, broker_url
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
-from shared.errors import UsageError
+from shared.errors import BrokerLost, UsageError
 
 IDLE_S = 0.01
 
@@ -25,11 +25,7 @@ IDLE_S = 0.01
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("feed", help="the feed with the gap")
     parser.add_argument("--day", required=True, metavar="YYYY-MM-DD", help="the day to ingest again (UTC)")
-    parser.add_argument("--broker", default="", help="URL; default: the embedded broker of --data")
-    parser.add_argument("--prefix", default="", help="key prefix")
-    parser.add_argument(
-        "--data", type=Path, default=Path("mbo-data"), help="data folder; downloads are kept in it"
-    )
+    add_broker_options(parser, "data folder; downloads are kept in it")
     parser.add_argument("--symbols", default="", help="comma list; default: those of the feed's own source")
     parser.add_argument("--stype-in", default="raw_symbol", help="symbology of the symbols")
     parser.add_argument("--key-file", type=Path, help="file with the API key, instead of DATABENTO_API_KEY")
@@ -55,6 +51,8 @@ def run(args: argparse.Namespace, clock: Clock | None = None) -> int:
     with_meta = Broker(url, args.prefix, name="backfill")
     try:
         meta = with_meta.hash(with_meta.keys.feed(args.feed, "meta"))
+    except BrokerLost as error:
+        raise UsageError(f"{error}; is the pipeline running? say --broker or --data") from error
     finally:
         with_meta.close()
     if not meta:

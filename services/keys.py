@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import secrets
 import time
-from pathlib import Path
 
+from services.status import add_broker_options, broker_url
 from shared.broker import Broker
 from shared.errors import BrokerLost, UsageError
 
@@ -22,13 +21,7 @@ CHANNELS = ("bbo", "book", "trades", "mbo", "bars", "status", "history", "export
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker", default="", help="URL; default: MBO_BROKER, else the embedded broker of --data"
-    )
-    parser.add_argument("--prefix", default=os.environ.get("MBO_PREFIX", ""), help="key prefix")
-    parser.add_argument(
-        "--data", type=Path, default=Path("mbo-data"), help="data folder of a running `mbo up` or demo"
-    )
+    add_broker_options(parser, "data folder of a running `mbo up` or demo")
     actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|revoke")
     add = actions.add_parser("add", help="make a key and print it, once")
     add.add_argument("name", help="whose it is")
@@ -55,22 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    broker = Broker(_url(args), args.prefix, name="keys")
+    broker = Broker(broker_url(args.broker, args.data), args.prefix, name="keys")
     try:
         return {"add": _add, "list": _list, "revoke": _revoke}[args.action](broker, args)
     except BrokerLost as error:
         raise UsageError(f"{error}; is the pipeline running? say --broker or --data") from error
     finally:
         broker.close()
-
-
-def _url(args: argparse.Namespace) -> str:
-    if args.broker or os.environ.get("MBO_BROKER"):
-        return str(args.broker or os.environ["MBO_BROKER"])
-    socket = (args.data / "broker" / "broker.sock").resolve()
-    if not socket.exists():
-        raise UsageError(f"no running pipeline in {args.data}: say --data or --broker")
-    return f"unix://{socket}"
 
 
 def _rows(broker: Broker) -> dict[str, dict[str, object]]:

@@ -42,9 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         choices=POLICIES,
         default=os.environ.get("MBO_REBUILD_POLICY", "raw"),
-        help="crossed books: as the venue sent them (raw, the default), uncrossed for the eye, or executed",
+        help="crossed books: as the venue sent them (raw, the default), uncrossed for the eye, or executed "
+        "[MBO_REBUILD_POLICY]",
     )
-    parser.add_argument("--engine", choices=ENGINES, default=os.environ.get("MBO_ENGINE", "numba"))
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=os.environ.get("MBO_ENGINE", "numba"), help="[MBO_ENGINE]"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,19 +17,27 @@ SAMPLE_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--broker", default=os.environ.get("MBO_BROKER", ""), help="URL [MBO_BROKER; default: of --data]"
-    )
-    parser.add_argument("--prefix", default="", help="key prefix")
-    parser.add_argument(
-        "--data", type=Path, default=Path("mbo-data"), help="data folder of a running `mbo up` or demo"
-    )
+    add_broker_options(parser, "data folder of a running `mbo up` or demo")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def add_broker_options(parser: argparse.ArgumentParser, data: str) -> None:
+    """Which pipeline a command speaks to: the options and variables of `mbo up`. `data`: help of --data."""
+    said = os.environ.get
+    parser.add_argument(
+        "--broker",
+        default=said("MBO_BROKER", ""),
+        help="URL [MBO_BROKER; default: the embedded one of --data]",
+    )
+    parser.add_argument("--prefix", default=said("MBO_PREFIX", ""), help="key prefix [MBO_PREFIX]")
+    parser.add_argument(
+        "--data", type=Path, default=Path(said("MBO_DATA", "mbo-data")), help=f"{data} [MBO_DATA]"
+    )
 
 
 def broker_url(broker: str, data: Path) -> str:
     """The URL to talk to: the one given, or the embedded broker of a data folder; UsageError if nothing is there."""
-    if broker:
+    if broker not in ("", "embedded"):
         return broker
     socket = (data / "broker" / "broker.sock").resolve()
     if not socket.exists():

@@ -18,7 +18,9 @@ TAPE = 8  # trades shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("symbol", help="raw symbol, DATASET:SYMBOL or instrument id")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="the gateway; a key for it: MBO_API_KEY"
+    )
     parser.add_argument("--depth", type=int, default=10, help="levels a side, 1 to 50")
     parser.add_argument("--publisher", type=int, help="one venue; without it all venues, consolidated")
     parser.add_argument("--plain", action="store_true", help="one line a change instead of a screen")

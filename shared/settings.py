@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from shared.errors import UsageError
 
 ENV_PREFIX = "MBO_"
-# Read by other parts than a service's own class: tests, the launcher, containers.
-FOREIGN_VARIABLES = {"MBO_ENGINE", "MBO_SERVICE", "MBO_HELPER"}
+# Read by other parts than a service's own class: tests, the launcher, containers, other commands.
+FOREIGN_VARIABLES = {"MBO_ENGINE", "MBO_SERVICE", "MBO_HELPER", "MBO_API_KEY", "MBO_REBUILD_POLICY"}
 FOREIGN_PREFIXES = ("MBO_TEST_", "MBO_PROPERTY_", "MBO_BENCH_", "MBO_CHAOS_")
 
 

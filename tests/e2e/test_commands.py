@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services import demo
 from services.__main__ import SERVICES
 from tests.chaos.processes import running
 from tests.support import eventually
@@ -35,7 +37,20 @@ def one_line(done: subprocess.CompletedProcess[str], status: int, *says: str) ->
         assert words in lines[0]
 
 
-COMMANDS = ("", "up", "rebuild", "simulate", "export", "watch", "status", "sql", "keys", *SERVICES)
+COMMANDS = (
+    "",
+    "demo",
+    "up",
+    "backfill",
+    "rebuild",
+    "simulate",
+    "export",
+    "watch",
+    "status",
+    "sql",
+    "keys",
+    *SERVICES,
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -57,6 +72,33 @@ def test_print_config_hides_secrets() -> None:
     done = mbo("book", "--broker", "redis://user:hush@127.0.0.1:1/0", "--print-config")
     assert done.returncode == 0
     assert "hush" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [("status",), ("keys", "list"), ("backfill", "f", "--day", "2025-09-24")])
+def test_commands_find_the_pipeline_by_the_variables_that_up_takes(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder, broker = str(tmp_path / "kept"), f"unix://{tmp_path}/nothing.sock"
+    one_line(mbo(*words, MBO_DATA=folder, MBO_BROKER="embedded"), 2, folder)
+    one_line(mbo(*words, MBO_DATA=folder, MBO_BROKER=broker), 2, broker)
+
+
+def test_variables_of_a_command_do_not_stop_a_service() -> None:
+    done = mbo("book", "--print-config", MBO_API_KEY="k", MBO_REBUILD_POLICY="raw")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_goes_at_the_pace_of_the_market_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(demo, "up", lambda config: seen.append(config.speed))
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    for words, environ in (([], {}), ([], {"MBO_SPEED": "4"}), (["--speed", "max"], {"MBO_SPEED": "4"})):
+        monkeypatch.setattr(os, "environ", environ)
+        demo.run(parser.parse_args(words))
+    assert seen == ["1", "4", "max"]
 
 
 def test_a_busy_port_is_said_at_once(tmp_path: Path) -> None:
