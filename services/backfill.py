@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from services.status import add_broker_options, broker_url
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.errors import BrokerLost, UsageError
+from shared.runner import password
 
 IDLE_S = 0.01
 
@@ -27,8 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--day", required=True, metavar="YYYY-MM-DD", help="the day to ingest again (UTC)")
     add_broker_options(parser, "data folder; downloads are kept in it")
     parser.add_argument("--symbols", default="", help="comma list; default: those of the feed's own source")
-    parser.add_argument("--stype-in", default="raw_symbol", help="symbology of the symbols")
-    parser.add_argument("--key-file", type=Path, help="file with the API key, instead of DATABENTO_API_KEY")
+    said = os.environ.get  # as ingest: its container and its variables are where this runs
+    parser.add_argument(
+        "--broker-password-file",
+        default=said("MBO_BROKER_PASSWORD_FILE", ""),
+        help="file that holds the broker's password [MBO_BROKER_PASSWORD_FILE]",
+    )
+    parser.add_argument(
+        "--stype-in",
+        default=said("MBO_STYPE_IN", "raw_symbol"),
+        help="symbology of the symbols [MBO_STYPE_IN]",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        default=said("MBO_KEY_FILE"),
+        help="file with the API key, instead of DATABENTO_API_KEY [MBO_KEY_FILE]",
+    )
     parser.add_argument("--batch", action="store_true", help="by a batch job instead of one stream")
     parser.add_argument("--yes", action="store_true", help="go on without asking when the cost is known")
     parser.add_argument("--historical-url", default="", help="address instead of Databento's own")
@@ -48,7 +65,8 @@ def run(args: argparse.Namespace, clock: Clock | None = None) -> int:
     start = _day(args.day)
     clock = clock or SystemClock()
     url = broker_url(args.broker, args.data)
-    with_meta = Broker(url, args.prefix, name="backfill")
+    login = IngestSettings(broker_password_file=args.broker_password_file)
+    with_meta = Broker(url, args.prefix, name="backfill", password=password(login))
     try:
         meta = with_meta.hash(with_meta.keys.feed(args.feed, "meta"))
     except BrokerLost as error:
@@ -74,6 +92,7 @@ def _repair(args: argparse.Namespace, clock: Clock, url: str, meta: dict[str, st
     config = IngestSettings(
         broker=url, prefix=args.prefix, feed=args.feed, data=args.data, shards=int(meta["shards"]),
         policy=meta["policy"], readers=tuple(name for name in meta["readers"].split(",") if name),
+        broker_password_file=args.broker_password_file,
     )  # fmt: skip
     feed = Feed(source, args.feed, config, clock, config.owner_name(), None)
     try:

@@ -15,7 +15,7 @@ GUIDE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 OTHERS = {  # of docker compose, kubectl, jq, gh and our own modules
     "scale", "rm", "profile", "no-log-prefix", "from-file", "arg", "argjson", "owner", "json", "out", "rotate",
-    "secrets", "stand-ins", "data",
+    "secrets", "stand-ins", "data", "day",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services import demo
+from services import backfill, demo
 from services.__main__ import SERVICES
 from tests.chaos.processes import running
 from tests.support import eventually
@@ -81,6 +81,19 @@ def test_commands_find_the_pipeline_by_the_variables_that_up_takes(
     folder, broker = str(tmp_path / "kept"), f"unix://{tmp_path}/nothing.sock"
     one_line(mbo(*words, MBO_DATA=folder, MBO_BROKER="embedded"), 2, folder)
     one_line(mbo(*words, MBO_DATA=folder, MBO_BROKER=broker), 2, broker)
+
+
+def test_backfill_takes_the_variables_of_an_ingest_container(tmp_path: Path) -> None:
+    words = ("backfill", "f", "--day", "2025-09-24")
+    broker, secret = f"unix://ingest@{tmp_path}/nothing.sock", str(tmp_path / "no-secret")
+    one_line(mbo(*words, MBO_BROKER=broker, MBO_BROKER_PASSWORD_FILE=secret), 2, secret)
+    parser = argparse.ArgumentParser()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MBO_KEY_FILE", "/run/key")
+        patch.setenv("MBO_STYPE_IN", "parent")
+        backfill.add_arguments(parser)
+    args = parser.parse_args(words[1:])
+    assert (args.key_file, args.stype_in) == (Path("/run/key"), "parent")
 
 
 def test_variables_of_a_command_do_not_stop_a_service() -> None:
