@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import subprocess
 from functools import cache
@@ -208,6 +209,28 @@ def test_with_tls_nobody_speaks_plainly(overlay: str) -> None:
     assert "redis://" not in rendered.replace("rediss://", "")
     args = _container(_workload(overlay, "redis"))["args"]
     assert args[args.index("--port") + 1] == "0"
+
+
+def test_a_broker_of_ones_own_takes_the_place_of_redis(tmp_path: Path) -> None:
+    parts = {name: os.path.relpath(ROOT / "k8s" / name, tmp_path) for name in ("base", "components")}
+    body = {
+        "resources": [parts["base"]],
+        "components": [f"{parts['components']}/{name}" for name in ("tools", "external-broker")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body), encoding="utf-8")
+    rendered = list(yaml.safe_load_all(run("kubectl", "kustomize", str(tmp_path))))
+    named = {(each["kind"], each["metadata"]["name"]): each for each in rendered}
+    assert not [kind for kind, name in named if name == "redis"]
+    for service in (*SERVICES, "tools"):
+        workload = named["StatefulSet" if service == "persist" else "Deployment", service]
+        env = {each["name"]: each.get("value") for each in _container(workload)["env"]}
+        user = "operator:$(BROKER_PASSWORD)" if service == "tools" else service
+        assert env["MBO_BROKER"] == f"rediss://{user}@redis.example.com:6379/0"
+        assert service == "tools" or env["MBO_BROKER_PASSWORD_FILE"] == "/secrets/broker/password"
+    (way,) = named["NetworkPolicy", "to-redis"]["spec"]["egress"]
+    assert way["ports"] == [{"protocol": "TCP", "port": 6379}]
+    for each in rendered:
+        kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
 
 
 @pytest.mark.parametrize("overlay", ["overlays/staging", "overlays/prod"])
