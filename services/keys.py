@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["*"],
         metavar="PATTERN",
-        help="symbols it may read, such as CL* (default all)",
+        help="symbols it may read, such as CL* ES*, or with commas (default all)",
     )
     add.add_argument(
         "--channels",
@@ -65,7 +65,8 @@ def _rows(broker: Broker) -> dict[str, dict[str, object]]:
 def _add(broker: Broker, args: argparse.Namespace) -> int:
     from hashlib import sha256
 
-    unknown = [name for name in args.channels if name not in (*CHANNELS, "*")]
+    symbols, channels = (",".join(words).split(",") for words in (args.symbols, args.channels))
+    unknown = [name for name in channels if name not in (*CHANNELS, "*")]
     if unknown:
         raise UsageError(f"--channels: {unknown[0]!r} is none of {', '.join(CHANNELS)}")
     if any(row.get("name") == args.name for row in _rows(broker).values()):
@@ -73,7 +74,7 @@ def _add(broker: Broker, args: argparse.Namespace) -> int:
     key = f"mbo_{secrets.token_urlsafe(KEY_BYTES)}"
     now = time.time()
     row = {
-        "name": args.name, "scopes": {"symbols": args.symbols, "channels": args.channels},
+        "name": args.name, "scopes": {"symbols": symbols, "channels": channels},
         "limits": {"streams": args.streams} if args.streams is not None else {},
         "expires": now + _life(args.expires) if args.expires else None, "created": now,
     }  # fmt: skip

@@ -278,7 +278,9 @@ def test_the_ladder_shows_both_sides() -> None:
 
 def test_keys_are_made_listed_and_revoked(broker_url: str, prefix: str, broker: Broker, feed: Feed) -> None:
     where = ("--broker", broker_url, "--prefix", prefix)
-    made = mbo("keys", *where, "add", "desk", "--symbols", "ONE", "--channels", "book", "--expires", "90d")
+    made = mbo(
+        "keys", *where, "add", "desk", "--symbols", "ONE", "--channels", "book,bbo", "--expires", "90d"
+    )
     key = made.stdout.strip()
     assert key.startswith("mbo_")
     assert key not in str(broker.hash(broker.keys.api_keys))
