@@ -72,6 +72,11 @@ def _check(where: str, expr: str) -> None:
     for name, matchers in re.findall(r"(mbo_[a-z0-9_]+)\{([^}]*)\}", bare):
         for label in re.findall(r"(\w+)\s*(?:=|!)", matchers):
             assert label in FROM_SCRAPE | set(_metric(name).labels), f"{where}: {name} has no label {label}"
+    for name, matchers in re.findall(r"(mbo_[a-z0-9_]+)\{([^}]*)\}", expr):
+        for label, value in re.findall(r'(\w+)\s*(?:=|!=|=~|!~)\s*"([^"]*)"', matchers):
+            known = _metric(name).values.get(label)
+            wrong = known and [part for part in value.split("|") if part not in known and part != ".*"]
+            assert not wrong, f"{where}: {name} has no {label} {wrong}; there are {known}"
     for labels in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", bare):
         for label in (part.strip() for part in labels.split(",") if part.strip()):
             assert label in allowed, f"{where}: no metric in it has the label {label}"
