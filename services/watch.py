@@ -43,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
         query["publisher"] = args.publisher
     client = Client(args.url, key=os.environ.get("MBO_API_KEY"), **query)
     try:
+        httpx.get(
+            f"{args.url}/v1/session", timeout=10.0
+        )  # whether anybody is there: the client tries for ever
         if args.plain or not sys.stdout.isatty():
             return _lines(client)
         return _screen(client)

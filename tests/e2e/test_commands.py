@@ -127,6 +127,11 @@ def test_an_unreachable_broker_is_said_at_once(tmp_path: Path) -> None:
     one_line(mbo("up", "--broker", broker, "--port", "0", "--data", str(tmp_path / "d")), 2, broker)
 
 
+def test_watching_where_no_gateway_is_is_said_at_once() -> None:
+    one_line(mbo("watch", "ESZ6", "--url", "http://127.0.0.1:1"), 2, "http://127.0.0.1:1", "--url")
+    one_line(mbo("watch", "ESZ6", "--url", "localhost"), 2, "localhost", "--url")
+
+
 def test_a_data_folder_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     folder = str(tmp_path / "file" / "data")
