@@ -119,7 +119,7 @@ class FeedWriter:
     def poll(self) -> int:
         """Read and apply what is new, at most about PASS_RECORDS; how many ordinals there were."""
         keys = self._broker.keys
-        count = self.read_count or max(2, PASS_RECORDS // 1000 // max(1, len(self.shards)))
+        count = self.read_count or max(2, PASS_RECORDS // 2000 // max(1, len(self.shards)))
         before = self._absorbed
         streams = {
             keys.shard(self.feed, shard.number, "in"): shard
