@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.gateway import blocks
+from services.gateway import blocks, vector
 from services.gateway.channels import KINDS, ShardTopics
 from services.gateway.close_codes import REPLAYED
 from services.gateway.feedstate import FeedState
@@ -19,8 +19,8 @@ from services.gateway.orders import Applied
 from services.gateway.recall_rows import Asked
 from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
-from services.gateway.vector import ShardKey
-from shared.history_client import HistoryError, replay
+from services.gateway.vector import Position, ShardKey
+from shared.history_client import HistoryError, SessionInfo, replay
 from shared.orderbook.shard import ShardState
 from shared.units import F_LAST, UNDEF_TS
 from shared.wire.codec import InEntry, OutEntry
@@ -53,11 +53,14 @@ class Player:
         self.recorded: dict[str, int] = {}  # by view: the shard's last ordinal that was stored when we began
         self._due: dict[Topic, int] = {}
         self._waiting: set[Topic] = set()
+        self.at: dict[ShardKey, Position] = {}  # what has been applied: the id of the next write
         plans: dict[tuple[str, int], list[Instrument]] = {}
         histories = {}
+        asked_at = _position(job["last_event_id"])
+        sessions = {key.feed: at.session for key, at in asked_at.items()}
         for symbol in job["symbols"]:
             history, feed, name = asked.feed_of(symbol)
-            info = history.pick(feed, job.get("session"), job.get("start"))
+            info = history.pick(feed, job.get("session") or sessions.get(feed), job.get("start"))
             if not info.records:
                 raise HistoryError(f"nothing of feed {feed} is recorded yet")
             histories[feed, info.run] = (history, info)
@@ -70,6 +73,13 @@ class Player:
             text = span.symbol or str(span.instrument_id)
             found = Instrument(feed, info.dataset, span.shard, span.instrument_id, text, tuple(publishers))
             plans.setdefault((feed, info.run), []).append(found)
+        self.resumed = all(
+            _reached(histories[at][1], asked_at.get(i.key), i.shard)
+            for at, instruments in plans.items()
+            for i in instruments
+        )
+        first = min(info.first_ts for _, info in histories.values())
+        self.begins = 0 if self.resumed else max(job["start"] or 0, first)
         merged = []
         for at, instruments in plans.items():
             history, info = histories[at]
@@ -86,13 +96,15 @@ class Player:
                 start=job["start"],
                 end=job["end"],
                 quantum_ns=_quantum(job, alone),
+                after={n: asked_at[ShardKey(info.feed, n)].ordinal for n in shards} if self.resumed else None,
             )
             for shard, state in played.states.items():
                 key = ShardKey(info.feed, shard)
+                state.session = info.session  # one that is empty does not know it yet
+                self.at[key] = Position(info.session, state.ordinal)
                 self.shards[key] = state
                 self.state.take([Item("load", key, info.session, Loaded(state, info.policy))], {}, set(), 0.0)
-                books = self.state.books[key]
-                books.session, books.orders = info.session, state
+                self.state.books[key].orders = state
             for instrument in instruments:
                 for topic_key in wanted.keys(instrument):
                     topic = KINDS[topic_key.channel](
@@ -107,13 +119,21 @@ class Player:
         self.steps: Iterator[Step] = heapq.merge(*merged, key=lambda step: step[0])
 
     def hello(self, ts: int) -> bytes:
-        """hello and the rebuilt snapshots of the start."""
+        """hello, the rebuilt snapshots of the start (of a resume: where one is not exact without), and the id."""
         for books in self.state.books.values():
             books.stamps = (ts, ts, ts)
-        return b"".join((self._hello(), *(topic.start(ts) for topic in self.order)))
+        starts = [topic.start(ts) for topic in self.order if not self._goes_on(topic)]
+        return b"".join((self._hello(), *starts, self.id()))
+
+    def id(self) -> bytes:
+        """The id-only block that closes a write."""
+        return vector.id_block(self.at)
+
+    def _goes_on(self, topic: Topic) -> bool:
+        return self.resumed and topic.key.channel in ("trades", "mbo")
 
     def _hello(self) -> bytes:
-        views = [topic.announce(False, topic.q) for topic in self.order]
+        views = [topic.announce(self._goes_on(topic), topic.q) for topic in self.order]
         heartbeat_s, columns = self.job["heartbeat_s"], self.job["columns"]
         return blocks.hello(
             "replay", views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=None, now_ns=time.time_ns()
@@ -128,6 +148,7 @@ class Player:
         dirty: set[Topic] = set()
         books = self.state.books[key]
         session = books.session
+        self.at[key] = Position(session, entry.last)
         self.state.take([Item("out", key, session, out)], {key: topics}, dirty, 0.0)
         books.orders = state
         if wants_orders and batch.effects is not None and len(batch.effects):
@@ -172,6 +193,19 @@ class Player:
                 start = stop
 
 
+def _position(last_event_id: str) -> dict[ShardKey, Position]:
+    """What an id says; nothing if it is none of ours."""
+    try:
+        return vector.parse(last_event_id)
+    except ValueError:
+        return {}
+
+
+def _reached(info: SessionInfo, at: Position | None, shard: int) -> bool:
+    """Whether a position is one of this recording."""
+    return at is not None and at.session == info.session and at.ordinal <= info.offsets[shard]
+
+
 def _quantum(job: dict[str, Any], alone: bool) -> int:
     """Market time of one piece, ns: what is conflated is not read more finely than it is shown."""
     interval_ms: int = job["interval_ms"]
@@ -198,12 +232,11 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
     clock: tuple[float, int] | None = None  # wall time of a market time
     last_ts = start
     for ts, key, entry in player.steps:
-        if speed:
-            if clock is None:
-                clock = (time.monotonic(), start or ts)
+        if speed and (clock or entry.records is not None):  # controls before the first record have no time
+            clock = clock or (time.monotonic(), player.begins or ts)
             due = clock[0] + (ts - clock[1]) / 1e9 / speed
             if due > time.monotonic() and held:
-                yield b"".join(held)
+                yield b"".join((*held, player.id()))
                 held, size = [], 0
             yield from _wait(due, heartbeat_s)
         last_ts = max(last_ts, ts)
@@ -219,9 +252,9 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
                 held.append(blob)
                 size += len(blob)
         if size >= WRITE_BYTES:
-            yield b"".join(held)
+            yield b"".join((*held, player.id()))
             held, size = [], 0
-    yield b"".join((*held, player.overdue(None), blocks.bye(REPLAYED, recorded=player.recorded)))
+    yield b"".join((*held, player.overdue(None), player.id(), blocks.bye(REPLAYED, recorded=player.recorded)))
 
 
 def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from services.gateway import subscription
 from services.gateway.asked import range_of, recorded_symbol
 from services.gateway.context import Context
 from services.gateway.problems import Problem, bad_parameter, forbidden
-from services.gateway.sse import HEADERS, ip_of, query_of
+from services.gateway.sse import HEADERS, header, ip_of, query_of
 
 KNOWN = (
     "symbols",
@@ -21,6 +21,7 @@ KNOWN = (
     "end",
     "speed",
     "session",
+    "last_event_id",
 )
 MAX_SYMBOLS = 100
 MAX_SPEED = 1e6
@@ -70,6 +71,7 @@ async def serve(
         "columns": wanted.columns,
         "speed": speed_of(query),
         "heartbeat_s": context.settings.heartbeat_s,
+        "last_event_id": query.get("last_event_id") or header(scope, b"last-event-id") or "",
         **range_of(query),
     }
     lease = context.recaller.lease(principal, ip_of(scope))

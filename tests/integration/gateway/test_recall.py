@@ -209,6 +209,49 @@ def test_a_replay_from_an_instant_begins_with_the_rebuilt_book(world: World) -> 
     assert set(records) <= set(world.mine()["sequence"].tolist())
 
 
+def test_a_replay_of_orders_from_the_start_has_every_record(world: World) -> None:
+    events = world.replay("channels=mbo&speed=max")
+    assert [e.data["bids"] for e in events if e.name == "snapshot"] == [[]]
+    batches = [e.data for e in events if e.name == "mbo"]
+    assert [b["q"] for b in batches[:-1]] == [b["p"] for b in batches[1:]]
+    mine = world.mine()
+    ended = mine[: np.flatnonzero(mine["flags"] & F_LAST)[-1] + 1]
+    assert [row[9] for b in batches for row in b["rows"]] == ended["sequence"].tolist()
+
+
+@pytest.mark.parametrize("start", ["", f"&start={START_NS - 10**15}"])
+def test_a_paced_replay_begins_with_the_first_record(world: World, start: str) -> None:
+    events = world.replay(f"channels=trades&speed=1000{start}&end={START_NS + 1000 * STEP_NS}")
+    assert [event for event in events if event.name == "trade"]
+
+
+@pytest.mark.parametrize("speed", ["max", "2000"])
+def test_a_replay_resumed_by_any_of_its_ids_misses_and_repeats_nothing(world: World, speed: str) -> None:
+    query = f"symbols=ONE&channels=book,trades,mbo&depth=all&speed={speed}"
+    whole = Stream(world.gateway.url, query, path="/v1/replay")
+    whole.first("bye")
+    wanted = [(view["bids"], view["asks"]) for view in fold(whole.events).values()]
+    for before, last_id in [whole.marks[0], *whole.marks[3::10], whole.marks[-1]]:
+        rest = Stream(world.gateway.url, query, path="/v1/replay", last_id=last_id)
+        rest.first("bye")
+        views = {view["channel"]: view["resumed"] for view in rest.first("hello")["views"]}
+        assert views == {"book": False, "trades": True, "mbo": True}
+        assert rest.all("trade") == [e.data for e in whole.events[before:] if e.name == "trade"]
+        rows = [row for batch in rest.all("mbo") for row in batch["rows"]]
+        assert rows == [row for e in whole.events[before:] if e.name == "mbo" for row in e.data["rows"]]
+        found = fold([*whole.events[:before], *rest.events])
+        assert [(v["bids"], v["asks"]) for v in found.values()] == wanted
+        rest.close()
+    whole.close()
+
+
+def test_a_replay_with_an_id_of_no_recording_begins_anew(world: World) -> None:
+    events = world.replay("channels=trades&speed=max&last_event_id=garbage")
+    other = world.replay(f"channels=trades&speed=max&last_event_id={world.feed.name}:1:0.99999")
+    assert events[1:] == other[1:]
+    assert not any(view["resumed"] for view in events[0].data["views"])
+
+
 def test_a_conflated_replay_gives_the_book_at_the_end_of_each_interval_and_of_all(world: World) -> None:
     interval = 3 * STEP_NS
     events = world.replay(f"channels=book&depth=all&speed=max&interval={interval // 1_000_000}")
