@@ -27,12 +27,13 @@ def session_of(query: dict[str, str]) -> int | None:
     return number(query, "session", 0, 1, 2**31) if query.get("session") else None
 
 
-def range_of(query: dict[str, str]) -> dict[str, Any]:
-    """start, end (ns or None) and session of a query; Problem if end is not after start."""
+def range_of(query: dict[str, str], *, every: bool = False) -> dict[str, Any]:
+    """start, end (ns or None) and session (`every`: or all) of a query; Problem if end is not after start."""
     start, end = parse_time(query, "start"), parse_time(query, "end")
     if start is not None and end is not None and end <= start:
         raise bad_parameter("end", "end is after start")
-    return {"start": start, "end": end, "session": session_of(query)}
+    session = "all" if every and query.get("session") == "all" else session_of(query)
+    return {"start": start, "end": end, "session": session}
 
 
 def recorded_symbol(context: Context, principal: Principal, text: str, channel: str) -> dict[str, Any]:

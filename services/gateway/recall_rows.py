@@ -28,7 +28,8 @@ class Asked:
         """(history, feed, symbol as the history takes it); HistoryError if no feed has recorded it."""
         text = str(symbol["symbol"])
         if symbol.get("feed"):
-            return self.directory.history(symbol["feed"]), symbol["feed"], str(symbol["instrument_id"])
+            history, feed = self.directory.history(symbol["feed"]), symbol["feed"]
+            return history, feed, self._name(history, feed, text, str(symbol["instrument_id"]))
         dataset, _, bare = text.rpartition(":")
         for feed in self.directory.feeds():
             history = self.directory.history(feed)
@@ -44,6 +45,22 @@ class Asked:
                 continue
             return history, feed, bare
         raise HistoryError(f"no instrument {text[:60]!r} is recorded or live: see /v1/instruments")
+
+    def _name(self, history: History, feed: str, symbol: str, number: str) -> str:
+        """The symbol; the id if the run asked for has no name for it. HistoryError if it is another's there."""
+        run = self.pick(history, feed).run
+        try:
+            history.spans(feed, symbol, run=run)
+        except HistoryError:
+            if any(span.symbol not in (None, symbol) for span in history.spans(feed, number, run=run)):
+                raise
+            return number
+        return symbol
+
+    def pick(self, history: History, feed: str) -> SessionInfo:
+        """The session asked for; of session=all the newest."""
+        session, at = self.job.get("session"), self.job.get("start") or self.job.get("at")
+        return history.pick(feed) if session == "all" else history.pick(feed, session, at)
 
     def range(self, info: SessionInfo) -> tuple[int, int]:
         """[start, end) in ns: what was asked for, else all of the session."""
@@ -64,9 +81,14 @@ def who(info: SessionInfo, span: Span, start: int, end: int) -> dict[str, Any]:
 
 
 def spans_of(asked: Asked) -> tuple[History, SessionInfo, list[Span]]:
+    """(history, session, where it has the symbol); of session=all the newest, with the times of all."""
     history, feed, symbol = asked.feed_of(asked.job)
-    info = history.pick(feed, asked.job.get("session"), asked.job.get("start"))
-    return history, info, history.spans(feed, symbol, run=info.run)
+    info = asked.pick(history, feed)
+    if asked.job.get("session") != "all":
+        return history, info, history.spans(feed, symbol, run=info.run)
+    runs = [run for run in history.sessions(feed) if run.records]
+    first, last = min(run.first_ts for run in runs), max(run.last_ts for run in runs)
+    return history, replace(info, first_ts=first, last_ts=last), history.spans(feed, symbol, session="all")
 
 
 # -- pages -----------------------------------------------------------------------------------------------
@@ -98,7 +120,7 @@ def rows(asked: Asked) -> bytes:
     follow = None
     for index, span in enumerate(spans[first_span:], first_span):
         after = previous = last if index == first_span else 0
-        for at, row in KINDS[job["kind"]](history, span, info.session, start, end, after, publisher, job):
+        for at, row in KINDS[job["kind"]](history, span, span.session, start, end, after, publisher, job):
             if len(found) == limit:
                 follow = f"{index}.{previous}"
                 break

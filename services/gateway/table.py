@@ -59,6 +59,12 @@ SESSION = Param(
     "session", "session number; default the newest that covers the time", {"type": "integer", "minimum": 1}
 )
 
+SESSION_OR_ALL = Param(
+    "session",
+    "session number, or all; default the newest that covers the time",
+    {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "all"}]},
+)
+
 
 def checked(request: Request, params: Sequence[Param]) -> dict[str, str]:
     """The query, if it holds only known parameters, each once; raises Problem."""

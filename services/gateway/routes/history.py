@@ -12,7 +12,18 @@ from services.gateway.asked import period_of, publisher_of, range_of, recorded_s
 from services.gateway.context import context_of
 from services.gateway.problems import Problem, bad_parameter
 from services.gateway.subscription import number
-from services.gateway.table import END, PUBLISHER, SESSION, START, SYMBOL, TEXT, Param, Rest, checked
+from services.gateway.table import (
+    END,
+    PUBLISHER,
+    SESSION,
+    SESSION_OR_ALL,
+    START,
+    SYMBOL,
+    TEXT,
+    Param,
+    Rest,
+    checked,
+)
 
 MAX_ROWS = 10_000
 MAX_BUCKETS = 2_000
@@ -26,7 +37,7 @@ BUCKETS = Param(
     "of the histogram, at most",
     {"type": "integer", "minimum": 1, "maximum": MAX_BUCKETS, "default": 200},
 )
-RANGE = (SYMBOL, START, END, LIMIT, AFTER, SESSION, PUBLISHER)
+RANGE = (SYMBOL, START, END, LIMIT, AFTER, SESSION_OR_ALL, PUBLISHER)
 SCHEMAS = ("mbo", "mbp-1", "mbp-10", "trades", "bars")
 FORMATS = ("dbn", "csv", "json", "parquet")
 SCHEMA = Param("schema", "what", {"type": "string", "enum": list(SCHEMAS), "default": "mbo"})
@@ -51,8 +62,9 @@ def _page(kind: str, params: Sequence[Param]) -> Any:
         context = context_of(request)
         query = checked(request, params)
         principal = context.principal(request)
-        job = {"what": "rows", "kind": kind, **range_of(query), "limit": number(query, "limit", 1000, 1, MAX_ROWS),
-               "after": query.get("after") or None, "publisher": publisher_of(query)}  # fmt: skip
+        job = {"what": "rows", "kind": kind, **range_of(query, every=True)}
+        job |= {"limit": number(query, "limit", 1000, 1, MAX_ROWS), "after": query.get("after") or None}
+        job["publisher"] = publisher_of(query)
         if kind == "bars":
             job["period"] = period_of(query)
         job |= recorded_symbol(context, principal, request.path_params["symbol"], CHANNEL_OF[kind])
@@ -89,7 +101,8 @@ async def export(request: Request) -> Response:
     if form not in FORMATS:
         raise bad_parameter("format", f"format is one of {', '.join(FORMATS)}")
     principal = context.principal(request)
-    job = {"what": "export", "schema": schema, "format": form, "period": period_of(query), **range_of(query)}
+    job = {"what": "export", "schema": schema, "format": form, "period": period_of(query)}
+    job |= range_of(query, every=True)
     job |= recorded_symbol(context, principal, request.path_params["symbol"], CHANNEL_OF[schema])
     if not principal.allows(job["symbol"], "export"):
         raise Problem(403, "forbidden", "Forbidden", "this credential has no access to export")
@@ -103,7 +116,7 @@ PAGES = {
 }
 ACTIVITY = (SYMBOL, START, END, BUCKETS, SESSION)
 DAYS = (Param("symbol", "only days that hold this instrument", TEXT),)
-EXPORT = (SYMBOL, SCHEMA, FORMAT, PERIOD, START, END, SESSION)
+EXPORT = (SYMBOL, SCHEMA, FORMAT, PERIOD, START, END, SESSION_OR_ALL)
 MEDIA = ("application/octet-stream", "text/csv", "application/x-ndjson", "application/vnd.apache.parquet")
 ROUTES = (
     *(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,26 +98,33 @@ class World:
         return events
 
 
+@contextlib.contextmanager
+def served(broker: Broker, feed: Feed, data: Path) -> Iterator[Gateway]:
+    """What the feed has written, recorded, with its reader and a gateway."""
+    prefix = broker.keys.prefix
+    writer = recording.writer(broker.url, prefix, data, feed.name, image_records=800)
+    writer.open()
+    recording.drain(writer)
+    writer.close()
+    reader = ReaderProcess(PersistSettings(broker=broker.url, prefix=prefix, data=str(data)))
+    reader.watch()
+    with Gateway(broker.url, prefix) as gateway:
+        gateway.caught_up(feed)
+        eventually(lambda: broker.hash(broker.keys.history), timeout_s=60)
+        eventually(lambda: gateway.get("/v1/days").json()["days"], timeout_s=60)
+        yield gateway
+    reader.close()
+
+
 @pytest.fixture(scope="module")
 def world(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    data: Path = tmp_path_factory.mktemp("recall")
     broker = Broker(broker_url, PREFIX, name="test")
     feed = Feed(broker, symbols={1: "ONE", 2: "TWO"})
     records = market()
     for start in range(0, COUNT, 250):
         feed.records(records[start : start + 250])
-    writer = recording.writer(broker_url, PREFIX, data, feed.name, image_records=800)
-    writer.open()
-    recording.drain(writer)
-    writer.close()
-    reader = ReaderProcess(PersistSettings(broker=broker_url, prefix=PREFIX, data=str(data)))
-    reader.watch()
-    with Gateway(broker_url, PREFIX) as gateway:
-        gateway.caught_up(feed)
-        eventually(lambda: broker.hash(broker.keys.history), timeout_s=60)
-        eventually(lambda: gateway.get("/v1/days").json()["days"], timeout_s=60)
+    with served(broker, feed, tmp_path_factory.mktemp("recall")) as gateway:
         yield World(feed, records, gateway)
-    reader.close()
     broker.close()
 
 
@@ -314,3 +323,34 @@ def test_live_is_not_touched_by_many_recalls(world: World) -> None:
         assert lease is not None
         lease.release()
     assert world.gateway.get("/v1/days").status_code == 200
+
+
+def test_a_symbol_is_that_instrument_only_whatever_its_id_was_before(broker_url: str, tmp_path: Path) -> None:
+    broker = Broker(broker_url, "rolled.", name="test")
+    feed = Feed(broker, symbols={5: "OLD"})
+    made = market()[:600]
+    made["instrument_id"] = 5
+    feed.records(made[:200])
+    feed.control({"type": "mapping", "instrument_id": 5, "symbol": "NEW"})
+    feed.records(made[200:400])
+    feed.begin({5: "OTHER", 6: "NEW"})
+    made["instrument_id"][400:] = 6
+    feed.records(made[400:])
+    with served(broker, feed, tmp_path) as gateway:
+
+        def sequences(query: str) -> list[int]:
+            found, after = [], ""
+            while after is not None:
+                page = gateway.json(f"/v1/history/NEW/mbo?limit=77&{query}&after={after}")
+                found += [row[10] for row in page["rows"]]
+                after = page["next"]
+            return found
+
+        assert sequences("") == made["sequence"][400:].tolist()
+        assert sequences("session=1") == made["sequence"][200:400].tolist()
+        assert sequences("session=all") == made["sequence"][200:].tolist()
+        lines = gateway.get("/v1/export/NEW?schema=mbo&format=json&session=all").text.splitlines()
+        assert [json.loads(line)["sequence"] for line in lines] == made["sequence"][200:].tolist()
+        assert gateway.get("/v1/history/OTHER/mbo?session=1").status_code == 404
+        assert gateway.get("/v1/history/OTHER/mbo").json()["rows"] == []
+    broker.close()
