@@ -121,7 +121,7 @@ def preflight_headers() -> list[tuple[bytes, bytes]]:
 def _with_headers(send: Any, headers: list[tuple[bytes, bytes]]) -> Any:
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
-            had = {name for name, _ in message["headers"]}
+            had = {name for name, _ in message["headers"]} - {b"vary"}
             message["headers"] = [*message["headers"], *(pair for pair in headers if pair[0] not in had)]
         await send(message)
 

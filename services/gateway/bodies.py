@@ -27,3 +27,9 @@ def levels_body(books: ShardBooks, instrument_id: int, publisher: int | None, de
     if len(view.venues) > 1:
         body["venues"] = venue_rows(view.venues)
     return body
+
+
+def orders_body(books: ShardBooks, instrument_id: int, publisher: int | None, depth: int) -> dict[str, Any]:
+    """Members of a level-3 book at the shard's position; `depth` 0 is all."""
+    body = books.orders_body(instrument_id, publisher)
+    return {**body, "bids": body["bids"][: depth or None], "asks": body["asks"][: depth or None]}

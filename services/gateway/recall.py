@@ -181,7 +181,7 @@ class Recaller:
         if request.method == "HEAD":
             answer.close()
             lease.release()
-            return Response(b"", 200, answer.head["headers"], answer.head["media"])
+            return StreamingResponse(iter(()), 200, answer.head["headers"], answer.head["media"])  # no length
 
         async def body() -> AsyncIterator[bytes]:
             self._running.inc()

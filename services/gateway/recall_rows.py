@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.gateway import encode
-from services.gateway.bodies import levels_body
+from services.gateway.bodies import levels_body, orders_body
 from services.gateway.channels.bars import PERIODS
 from services.gateway.problems import bad_parameter
 from services.gateway.shards import ShardBooks
@@ -278,7 +278,7 @@ def book(asked: Asked) -> bytes:
     number = found.span.instrument_id
     if job["level"] == 3:
         books.orders = found.state
-        return encode.dumps({**head, **books.orders_body(number, job["publisher"])})
+        return encode.dumps({**head, **orders_body(books, number, job["publisher"], job["depth"])})
     return encode.dumps({**head, **levels_body(books, number, job["publisher"], job["depth"])})
 
 

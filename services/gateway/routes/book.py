@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.gateway import encode
 from services.gateway.answers import json_answer
 from services.gateway.asked import publisher_of, recorded_symbol, session_of
-from services.gateway.bodies import levels_body
+from services.gateway.bodies import levels_body, orders_body
 from services.gateway.context import Context, context_of
 from services.gateway.instruments import Instrument
 from services.gateway.problems import Problem, bad_parameter, unavailable
@@ -24,7 +24,7 @@ ORDERS_WAIT_S = 10.0
 MAX_U64 = 2**64
 DEPTH = Param(
     "depth",
-    "levels a side, or all",
+    "levels a side, or all (default: 10, with level=3 all)",
     {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_DEPTH}, {"const": "all"}], "default": 10},
 )
 LEVEL = Param(
@@ -48,7 +48,8 @@ async def book(request: Request) -> Response:
     query = checked(request, BOOK_PARAMS)
     level = number(query, "level", 2, 2, 3)
     principal = context.principal(request)
-    depth = 0 if query.get("depth") == "all" else number(query, "depth", 10, 1, MAX_DEPTH)
+    whole = query.get("depth", "all" if level == 3 else "") == "all"
+    depth = 0 if whole else number(query, "depth", 10, 1, MAX_DEPTH)
     publisher = publisher_of(query)
     if "at" in query or "session" in query:
         at = parse_time(query, "at")
@@ -67,7 +68,7 @@ async def book(request: Request) -> Response:
     }  # fmt: skip
     if level == 3:
         books = await with_orders(context, instrument)
-        return json_answer(request, {**who, **books.orders_body(instrument.instrument_id, publisher)})
+        return json_answer(request, {**who, **orders_body(books, instrument.instrument_id, publisher, depth)})
     return json_answer(request, {**who, **levels_body(books, instrument.instrument_id, publisher, depth)})
 
 

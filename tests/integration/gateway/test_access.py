@@ -275,6 +275,11 @@ def test_a_dns_rebinding_name_or_foreign_origin_gets_nothing_on_loopback(
             assert gateway.get("/v1/book/ONE", host=host).status_code == 200
         answer = gateway.get("/v1/book/ONE", origin="https://friend.example")
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+        zipped = gateway.get("/openapi.json", origin="https://friend.example", accept_encoding="gzip")
+        assert {part.strip().lower() for part in zipped.headers["vary"].split(",")} == {
+            "origin",
+            "accept-encoding",
+        }
         preflight = httpx.options(
             gateway.url + "/v1/book/ONE",
             headers={"origin": "https://friend.example", "access-control-request-method": "GET"},

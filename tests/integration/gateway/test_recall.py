@@ -137,6 +137,9 @@ def test_the_book_at_an_instant_is_that_of_the_records_until_then(world: World, 
         assert book_sides(body) == world.sides_at(ts)
     orders = world.gateway.json(f"/v1/book/ONE?level=3&at={ts}")
     schemas.validator("book").validate(orders)
+    for query, whole in (f"&at={ts}", orders), ("", world.gateway.json("/v1/book/ONE?level=3")):
+        top = world.gateway.json(f"/v1/book/ONE?level=3&depth=2{query}")
+        assert (top["bids"], top["asks"]) == (whole["bids"][:2], whole["asks"][:2])
     engine = world.state_at(ts).engine
     found = [int(order[0]) for side in ("bids", "asks") for _, queue in orders[side] for order in queue]
     assert found == [order.order_id for side in (ord("B"), ord("A")) for order in engine.orders(1, 1, side)]
@@ -289,6 +292,9 @@ def test_an_export_has_every_record(world: World) -> None:
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [int(row["sequence"]) for row in rows] == world.mine()["sequence"].tolist()
     assert len(world.gateway.get("/v1/export/ONE?schema=mbo&format=dbn").content) > len(world.mine()) * 56
+    head = httpx.head(f"{world.gateway.url}/v1/export/ONE?schema=mbo&format=csv", verify=TRUST)
+    assert head.headers["content-disposition"] == answer.headers["content-disposition"]
+    assert "content-length" not in head.headers, "it is not known before all is read"
 
 
 def test_what_is_not_recorded_is_a_problem(world: World) -> None:
