@@ -36,14 +36,21 @@ def range_of(query: dict[str, str], *, every: bool = False) -> dict[str, Any]:
     return {"start": start, "end": end, "session": session}
 
 
-def recorded_symbol(context: Context, principal: Principal, text: str, channel: str) -> dict[str, Any]:
-    """A symbol as the history knows it: a live instrument, or the text for one that is only recorded."""
+def recorded_symbol(
+    context: Context, principal: Principal, text: str, channel: str, scope: str = "history"
+) -> dict[str, Any]:
+    """A symbol as the history knows it: a live instrument, or the text for one that is only recorded.
+
+    Problem 403 unless the credential allows its channel and recorded data (`scope`) of it.
+    """
     try:
         found = context.instrument(text, principal, channel)
+        symbol = {"symbol": found.symbol, "feed": found.feed, "instrument_id": found.instrument_id}
     except Problem as problem:
         if problem.status not in (404, 503):
             raise
-        if not principal.allows(text.rpartition(":")[2], channel):
-            raise forbidden(f"this credential has no access to {channel} of {text[:60]!r}") from None
-        return {"symbol": text, "feed": None, "instrument_id": None}
-    return {"symbol": found.symbol, "feed": found.feed, "instrument_id": found.instrument_id}
+        symbol = {"symbol": text, "feed": None, "instrument_id": None}
+    for wanted in (channel, scope):
+        if not principal.allows(str(symbol["symbol"]).rpartition(":")[2], wanted):
+            raise forbidden(f"this credential has no access to {wanted} of {text[:60]!r}")
+    return symbol

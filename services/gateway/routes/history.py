@@ -103,9 +103,7 @@ async def export(request: Request) -> Response:
     principal = context.principal(request)
     job = {"what": "export", "schema": schema, "format": form, "period": period_of(query)}
     job |= range_of(query, every=True)
-    job |= recorded_symbol(context, principal, request.path_params["symbol"], CHANNEL_OF[schema])
-    if not principal.allows(job["symbol"], "export"):
-        raise Problem(403, "forbidden", "Forbidden", "this credential has no access to export")
+    job |= recorded_symbol(context, principal, request.path_params["symbol"], CHANNEL_OF[schema], "export")
     answer: Response = await context.recaller.file(request, principal, job)
     return answer
 

@@ -68,6 +68,10 @@ def test_wrong_settings_are_one_clear_error(argv: list[str], environ: dict[str, 
     assert caught.value.exit_status == 2
 
 
+def test_variables_of_other_commands_are_no_error() -> None:
+    assert make([], {"MBO_API_KEY": "k", "MBO_REBUILD_POLICY": "raw"}) == make([], {})
+
+
 def test_secrets_are_not_shown() -> None:
     text = describe(build(Example, {"secret": "hush", "broker": "redis://me:hush@h:1/0"}, {}))
     assert "hush" not in text
