@@ -19,6 +19,7 @@ from services.gateway.limits import Lease, Limits
 from services.gateway.principal import Principal
 from services.gateway.problems import Problem, bad_parameter, forbidden
 from services.gateway.subscription import MAX_QUERY_CHARS, Subscription
+from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
 from shared import logs, metrics
 from shared.errors import MboError
@@ -187,7 +188,11 @@ class StreamEndpoint:
         hub, now_ns = self.hub, time.time_ns()
         expires_ns = now_ns + round((client.expires - time.monotonic()) * 1e9)
         plans = [resume.plan(topic, position) for topic in group.topics]
-        id_block = vector.id_block(group.position())
+        group.sent, group.told = (
+            group.position(),
+            Topic.starts,
+        )  # where it stands if the next write finds it lagging
+        id_block = vector.id_block(group.sent)
         slow = [plan for plan in plans if plan.read]
         if slow:
             await self.resumer.read(slow, position)
@@ -200,7 +205,6 @@ class StreamEndpoint:
             resumed = sum(plan.resumed for plan in plans)
             how = "exact" if resumed == len(plans) else "partly" if resumed else "anew"
             metrics.get("mbo_gateway_resumes_total").labels(how).inc()
-        group.sent = group.position() if not slow else group.sent
         head = hub.hello(group, rows, expires_ns, now_ns)
         payload = b"".join((head, *parts, id_block, hub.heartbeat(group, time.monotonic())))
         if client.closed or client.transport.is_closing():

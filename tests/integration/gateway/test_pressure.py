@@ -131,6 +131,20 @@ def test_a_client_that_reads_a_sixth_of_what_comes_is_about_two_seconds_behind_a
     slow.close()
 
 
+def test_a_client_that_is_still_reading_its_first_snapshot_is_not_slow(gateway: Gateway, feed: Feed) -> None:
+    for n in range(10):
+        feed.records(rows(*(record("A", "B", 50 + i / 10, 1, 1 + n * 1000 + i) for i in range(1000))))
+    gateway.caught_up(feed)
+    gateway.json("/v1/book/ONE?level=3")  # now a snapshot of its orders comes with hello
+    reader = Sloth(gateway, "symbols=ONE&channels=trades,mbo")
+    eventually(lambda: any(client.ready for client in gateway.service.hub.clients))
+    feed.records(rows(record("T", "B", 50, 1, 1), record("A", "B", 49, 1, 99_999)))
+    eventually(lambda: gateway.service.hub.laggards.clients)
+    reader.read_until(f"0.{feed.ordinals[0]}\n".encode())
+    assert [event.name for event in reader.events()] == ["hello", "snapshot", "heartbeat", "trade", "mbo"]
+    reader.close()
+
+
 def test_trades_reach_a_client_that_was_slow_for_a_moment_without_loss(gateway: Gateway, feed: Feed) -> None:
     slow = Sloth(gateway, "symbols=ONE&channels=trades,bbo")
     slow.read_until(b"heartbeat")
