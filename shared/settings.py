@@ -84,8 +84,8 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequen
         if name in skip:
             continue
         flag, kind, meta = "--" + name.replace("_", "-"), hints[name], field.metadata
-        shown = "***" if meta.get("secret") and field.default else field.default
-        text = f"{meta.get('help', '')} [{ENV_PREFIX}{name.upper()}; default {shown!r}]".replace("%", "%%")
+        shown = "***" if meta.get("secret") and field.default else _as_typed(field.default)
+        text = f"{meta.get('help', '')} [{ENV_PREFIX}{name.upper()}; default {shown}]".replace("%", "%%")
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text}
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
@@ -98,6 +98,19 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequen
                 choices=meta.get("choices"),
                 **common,
             )
+
+
+def _as_typed(value: Any) -> str:
+    """A default as one would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (
+        " ".join(map(str, value))
+        if value and isinstance(value, tuple)
+        else "none"
+        if value in (None, "", ())
+        else str(value)
+    )
 
 
 def environment_of(cls: type[Any], environ: Mapping[str, str]) -> dict[str, str]:

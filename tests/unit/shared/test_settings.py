@@ -72,6 +72,19 @@ def test_variables_of_other_commands_are_no_error() -> None:
     assert make([], {"MBO_API_KEY": "k", "MBO_REBUILD_POLICY": "raw"}) == make([], {})
 
 
+def test_help_says_defaults_as_one_types_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make(["--help"], {})
+    said = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "MBO_COUNT; default 3]",
+        "MBO_NAMES; default none]",
+        "MBO_FLAG; default no]",
+        "MBO_MODE; default a]",
+    ):
+        assert text in said
+
+
 def test_secrets_are_not_shown() -> None:
     text = describe(build(Example, {"secret": "hush", "broker": "redis://me:hush@h:1/0"}, {}))
     assert "hush" not in text
