@@ -1,4 +1,4 @@
-"""`mbo watch SYMBOL`: a live ladder in the terminal."""
+"""`mbo watch SYMBOL`: a live ladder in the terminal, or with `--at` the book of an instant."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import sys
 import time
 from collections import deque
 from typing import Any
+from urllib.parse import quote
 
 from shared.errors import UsageError
 
 FRAME_S = 0.1
+TIMEOUT_S = 30.0  # for a book out of the recording
 BAR = 24  # characters of a full size bar
 TAPE = 8  # trades shown
 
@@ -24,6 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, default=10, help="levels a side, 1 to 50")
     parser.add_argument("--publisher", type=int, help="one venue; without it all venues, consolidated")
     parser.add_argument("--plain", action="store_true", help="one line a change instead of a screen")
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        help="once, the book at this ts_recv (ns or RFC 3339) out of the recording; JSON with --plain or in a pipe",
+    )
+    parser.add_argument(
+        "--orders", action="store_true", help="with --at: every order in queue order, always as JSON"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,14 +51,16 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.publisher is not None:
         query["publisher"] = args.publisher
-    client = Client(args.url, key=os.environ.get("MBO_API_KEY"), **query)
+    if args.orders and not args.at:
+        raise UsageError("--orders goes with --at")
+    key = os.environ.get("MBO_API_KEY")
+    client = Client(args.url, key=key, **query)
+    plain = args.plain or not sys.stdout.isatty()
     try:
-        httpx.get(
-            f"{args.url}/v1/session", timeout=10.0
-        )  # whether anybody is there: the client tries for ever
-        if args.plain or not sys.stdout.isatty():
-            return _lines(client)
-        return _screen(client)
+        if args.at:
+            return _instant(args, key, plain or args.orders)
+        httpx.get(f"{args.url}/v1/session", timeout=10.0)  # is anybody there? The client tries for ever
+        return _lines(client) if plain else _screen(client)
     except httpx.HTTPStatusError as error:
         raise UsageError(_detail(error.response)) from error
     except httpx.HTTPError as error:
@@ -62,6 +74,33 @@ def _detail(response: Any) -> str:
         return str(response.json()["detail"])
     except (ValueError, KeyError):
         return f"the gateway answers {response.status_code}"
+
+
+def _instant(args: argparse.Namespace, key: str | None, plain: bool) -> int:
+    """The recorded book of one instant, once."""
+    import httpx
+    from rich.console import Console
+
+    from shared.client import Book
+
+    query = {
+        "at": args.at,
+        "depth": args.depth,
+        "publisher": args.publisher,
+        "level": 3 if args.orders else 2,
+    }
+    answer = httpx.get(
+        f"{args.url.rstrip('/')}/v1/book/{quote(args.symbol, safe=':')}",
+        params={name: value for name, value in query.items() if value is not None},
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=TIMEOUT_S,
+    )
+    answer.raise_for_status()
+    if plain:
+        print(answer.text)
+    else:
+        Console().print(ladder(Book.of(answer.json()), (), {"status": args.at, "bye": ""}, 1))
+    return 0
 
 
 def _lines(client: Any) -> int:

@@ -15,9 +15,11 @@ import httpx
 import numpy as np
 import pytest
 
+from services.__main__ import dispatch
 from services.persist.process import ReaderProcess
 from services.persist.settings import PersistSettings
 from shared.broker import Broker
+from shared.errors import UsageError
 from shared.orderbook.shard import ShardState
 from shared.records import MBO, Rows
 from shared.units import F_LAST, PX_SCALE, px_to_str
@@ -143,6 +145,17 @@ def test_the_book_at_an_instant_is_that_of_the_records_until_then(world: World, 
     engine = world.state_at(ts).engine
     found = [int(order[0]) for side in ("bids", "asks") for _, queue in orders[side] for order in queue]
     assert found == [order.order_id for side in (ord("B"), ord("A")) for order in engine.orders(1, 1, side)]
+
+
+def test_the_command_line_shows_the_book_at_an_instant(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = START_NS + 1499 * STEP_NS
+    for options, query in ([], "depth=10"), (["--orders", "--depth", "3"], "level=3&depth=3"):
+        assert dispatch(["watch", "ONE", "--url", world.gateway.url, "--at", str(at), *options]) == 0
+        assert json.loads(capsys.readouterr().out) == world.gateway.json(f"/v1/book/ONE?at={at}&{query}")
+    with pytest.raises(UsageError, match="/v1/days"):
+        dispatch(["watch", "ONE", "--url", world.gateway.url, "--at", "1"])
 
 
 def test_before_the_recording_there_is_nothing(world: World) -> None:
