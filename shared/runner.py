@@ -24,7 +24,7 @@ from shared import logs, metrics
 from shared.broker import Broker
 from shared.embedded import die_with_parent
 from shared.errors import BrokerFull, BrokerLost, MboError, UsageError
-from shared.scheduling import exact_timers, short_slices
+from shared.scheduling import exact_timers, keep_memory, short_slices
 from shared.settings import ServiceSettings
 
 BACKOFF_FIRST_S = 0.05
@@ -283,6 +283,7 @@ def run(make: Callable[[Any], Service], settings: ServiceSettings) -> int:
             return 1
     short_slices()
     exact_timers()
+    keep_memory()
     service = make(settings)
     logs.setup(settings.log, settings.log_level, service=role or service.role, pid=os.getpid())
     return serve(service, settings, stop)
