@@ -5,7 +5,7 @@ WARM := .venv/.warm
 AT_ONCE ?= 3# tests at once: most of their time is waiting for processes to start and die
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
-.PHONY: help install lock format check test test-all test-page chaos mutants bench curves demo browser screenshots \
+.PHONY: help install lock format check test test-all test-page chaos mutants bench soak curves demo browser screenshots \
   containers alerts sbom clean
 
 help: ## list the verbs
@@ -79,6 +79,9 @@ sbom: install ## dist/sbom.cdx.json: what is in the images, by CycloneDX
 
 bench: install ## every benchmark; rewrites its sections of tests/benchmarks/RESULTS.md
 	$(PY) -m tests.benchmarks.report
+
+soak: install ## the pipeline at 500,000 records/s for MINUTES (default 60): memory and lags must stay flat
+	$(PY) -m tests.benchmarks.soak --minutes $(or $(MINUTES),60)
 
 curves: install ## cost of the pipeline by instruments, shards, workers, clients, entry size, records (an hour)
 	$(PY) -m tests.benchmarks.curves

@@ -102,9 +102,9 @@ BENCHMARKS = (
     Benchmark("engine", "engine --json", engine),
     Benchmark("full tilt", "pipeline --runs 5 --json", pipeline),
     Benchmark("full tilt without persist", "pipeline --runs 5 --no-persist --json", pipeline),
-    Benchmark("500 k records/s", "pipeline --runs 5 --rate 500000 --json", pipeline),
-    Benchmark("10 k records/s", "pipeline --runs 5 --rate 10000 --json", pipeline),
-    Benchmark("sse", "sse --scenario all --json", sse),
+    Benchmark("500 k records/s", "pipeline --runs 5 --rate 500000 --seconds 8 --shards 1 --pin --json", pipeline),
+    Benchmark("10 k records/s", "pipeline --runs 5 --rate 10000 --seconds 8 --shards 1 --pin --json", pipeline),
+    Benchmark("sse", "sse --scenario all --runs 3 --no-pin --json", sse),
     Benchmark("persist", "persist --json", persist),
 )
 
