@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services.gateway.asked import period_of, publisher_of, range_of, recorded_symbol
 from services.gateway.context import context_of
-from services.gateway.problems import Problem, bad_parameter
+from services.gateway.problems import bad_parameter, forbidden
 from services.gateway.subscription import number
 from services.gateway.table import (
     END,
@@ -87,8 +87,10 @@ async def days(request: Request) -> Response:
     query = checked(request, DAYS)
     principal = context.principal(request)
     symbol = query.get("symbol") or None
+    if not symbol and "*" not in principal.symbols:
+        raise forbidden("this credential is for some symbols only: say symbol=")
     if symbol and not principal.allows(symbol.rpartition(":")[2], "trades"):
-        raise Problem(403, "forbidden", "Forbidden", f"this credential has no access to {symbol[:60]}")
+        raise forbidden(f"this credential has no access to {symbol[:60]}")
     return await context.recaller.json(request, principal, {"what": "days", "symbol": symbol})
 
 

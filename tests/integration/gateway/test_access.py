@@ -114,6 +114,7 @@ SCOPED = (
     ("/v1/history/ONE/activity", 403),
     ("/v1/export/ONE?schema=mbp-1", 403),
     ("/v1/replay?symbols=ONE", 403),
+    ("/v1/days", 403),
     ("/v1/pipeline", 403),
     ("/v1/stream?symbols=TWO&channels=book", 403),
     ("/v1/stream?symbols=ONE&channels=book,mbo", 403),
