@@ -30,6 +30,7 @@ from shared.errors import MboError, UsageError
 from shared.export import export
 from shared.history_types import stored_entry
 from shared.records import MBO, Rows
+from shared.scheduling import keep_memory
 from shared.units import F_LAST, UNDEF_PX
 
 FEED = "bench"
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure each number of instruments; MboError if what was stored is not what went in."""
+    keep_memory()  # as the service does
     one = _load(args.file)
     results = []
     for instruments in args.instruments:
