@@ -102,8 +102,12 @@ BENCHMARKS = (
     Benchmark("engine", "engine --json", engine),
     Benchmark("full tilt", "pipeline --runs 5 --json", pipeline),
     Benchmark("full tilt without persist", "pipeline --runs 5 --no-persist --json", pipeline),
-    Benchmark("500 k records/s", "pipeline --runs 5 --rate 500000 --seconds 8 --shards 1 --pin --json", pipeline),
-    Benchmark("10 k records/s", "pipeline --runs 5 --rate 10000 --seconds 8 --shards 1 --pin --json", pipeline),
+    Benchmark(
+        "500 k records/s", "pipeline --runs 5 --rate 500000 --seconds 8 --shards 1 --pin --json", pipeline
+    ),
+    Benchmark(
+        "10 k records/s", "pipeline --runs 5 --rate 10000 --seconds 8 --shards 1 --pin --json", pipeline
+    ),
     Benchmark("sse", "sse --scenario all --runs 3 --no-pin --json", sse),
     Benchmark("persist", "persist --json", persist),
 )
