@@ -198,9 +198,10 @@ def _hostile(gateway: Gateway | GatewayProcess, feed: Feed, connections: int) ->
         bad.append(each)
         if index % (connections // CHANGES) == 0:
             feed.records(rows(record("M", "B", 77, 1 + len(bad), 1)))
-    expected = book_sides(gateway.json("/v1/book/ONE"))
     for stream in good:
         stream.until_id("test.feed", 0, feed.ordinals[0])
+    expected = book_sides(gateway.json("/v1/book/ONE"))
+    for stream in good:
         (view,) = fold(stream.events).values()
         assert {side: view[side] for side in ("bids", "asks")} == expected
         assert len(stream.all("snapshot")) == 1
