@@ -65,10 +65,15 @@ class Taken:
         eventually(enough, timeout_s=30, every_s=0)
         return self
 
-    def recovers(self) -> None:
-        """There was one gap, and after it the books were made whole once."""
+    def recovers(self, *, restarted: bool = False) -> None:
+        """There was one gap, and after it the books were made whole once.
+
+        A source that was closed after it had noted the gap in its journal, before it gave it out, says it once more.
+        """
         eventually(lambda: self.more() or self.controls[-1]["type"] == "recovered", every_s=0)
         said = [each["type"] for each in self.controls if each["type"] in ("gap", "recovered")]
+        if restarted and said[:2] == ["gap", "gap"]:
+            said = said[1:]
         assert said == ["gap", "recovered"]
 
     def gaps(self) -> list[dict[str, Any]]:
@@ -213,7 +218,7 @@ def test_a_snapshot_that_broke_between_two_books_is_asked_for_again(
         taken = Taken(live(), taken.position, source.spec)
     gateway.limit = COUNT
     eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
-    taken.recovers()
+    taken.recovers(restarted=again)
     books, truth = ReferenceBooks("raw"), ReferenceBooks("raw")
     books.apply(taken.records, 1)
     truth.apply(market_rows, 1)
