@@ -49,6 +49,13 @@ test("without a link the page finds something to show by itself", async () => {
   await page.close();
 });
 
+test("a link to the pipeline alone opens the pipeline", async () => {
+  const page = await open(stage, "#view=pipeline");
+  await eventually(page, () => document.querySelectorAll(".pipeline-panel").length === 1 && window.mbostream.instrument);
+  assert.match(await page.evaluate(() => location.hash), /view=pipeline/);
+  await page.close();
+});
+
 test("an instrument is found among thousands by keyboard alone and opened", async () => {
   const page = await open(stage, `#symbols=${symbol}`);
   await hasBook(page);

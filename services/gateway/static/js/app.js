@@ -64,8 +64,7 @@ export class App extends EventTarget {
     const live = instruments.filter((i) => i.live).slice(0, CANDIDATES);
     const counts = await Promise.all(live.map((i) => recall(() => this.recorded(i))));
     const first = live[counts.indexOf(Math.max(...counts))] ?? instruments[0];
-    this.state.set({ tabs: [], active: 0 });
-    if (first) this.state.open(this.switcher.spec(first));
+    this.state.set({ tabs: first ? [{ spec: this.switcher.spec(first), publisher: null }] : [], active: 0 });
     if (!this.state.get("watch").length) this.state.set({ watch: live.map((i) => this.switcher.spec(i)) });
     return Boolean(first);
   }
