@@ -92,10 +92,14 @@ class GaplessStream:
         self.is_whole = self._has_taken = False
         return message, encode_own(message)
 
-    def note(self, message: Message) -> None:
-        """A message of ours, from the journal."""
-        if message.kind in ("gap", "recovered"):
-            self.is_whole = message.kind == "recovered"
+    def note(self, item: Rows | Message) -> None:
+        """What was taken before, from the journal."""
+        if not isinstance(item, Message):
+            self.tracker.take(item, only_note=True)
+            self._has_taken = True
+        elif item.kind in ("gap", "recovered"):
+            self.is_whole = item.kind == "recovered"
+            self._has_taken = self._has_taken and self.is_whole
 
     def _whole(self) -> list[Logical]:
         """All snapshots come before anything else: this is called when something else has come."""

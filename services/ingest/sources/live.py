@@ -129,10 +129,7 @@ class LiveSource:
         assert stream is not None
         assert sequence is not None
         for item in journal.read(paths):
-            if isinstance(item, Message):
-                stream.note(item)
-            else:
-                stream.tracker.take(item, only_note=True)
+            stream.note(item)
             yield item
         yield None  # `open` skips no further than the journal goes
         batch = stream.connect()
