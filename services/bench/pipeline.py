@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.bench.processes import cpu_s, rss_bytes
+from services.bench.processes import cpu_s, rss_bytes, until
 from services.drain import Drain
 from services.launcher import Launcher
 from services.up import UpSettings, children, choose_port
@@ -33,7 +33,7 @@ from shared.orderbook.engines import make_engine
 from shared.scheduling import halves
 from shared.wire.keys import parse_id
 
-START_S = 60.0
+DRAIN_S = 120.0
 SAMPLE_S = 0.05
 MAX_RATE_RECORDS = 12_000_000  # of a run at full tilt
 
@@ -128,9 +128,9 @@ class Run:
             for child in self.children:
                 if child is not ingest:
                     child.start()
-            self._until_serving()
+            until(lambda: self._get("/v1/instruments"), "the gateway did not answer")
             ingest.start()
-            shards = self._until_flowing()
+            shards = until(self._flowing, "no records flowed")
             tap = self._tap()
             warm = self.args.warm if self.rate else 0.5
             time.sleep(warm)
@@ -140,31 +140,26 @@ class Run:
                 raise MboError(
                     f"latency is not measured: {result['events']} events, {result['lost']} streams lost"
                 )
-            result["state_ok"] = self._drained() and self._state_ok()
+            drain = Drain(self.server.url, self.config)
+            drain.readers = tuple(self.readers)
+            until(drain.is_done, "the pipeline did not drain", timeout_s=DRAIN_S, every_s=0.1)
+            result["state_ok"] = self._state_ok()
             return result
         finally:
             self.broker.close()
             self.launcher.stop()
 
-    def _until_serving(self) -> None:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/instruments", timeout=1):
-                    return
-            except OSError:
-                time.sleep(0.05)
-        raise MboError("the gateway did not answer")
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return json.load(answer)
 
-    def _until_flowing(self) -> list[tuple[str, int]]:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            for name in self.broker.call("SMEMBERS", self.broker.keys.feeds):
-                shards = [(name.decode(), shard) for shard in range(self.args.shards)]
-                if self._done(shards) > 10_000:
-                    return shards
-            time.sleep(0.02)
-        raise MboError("no records flowed")
+    def _flowing(self) -> list[tuple[str, int]]:
+        """The shards of the feed, once records flow through them."""
+        for name in self.broker.call("SMEMBERS", self.broker.keys.feeds):
+            shards = [(name.decode(), shard) for shard in range(self.args.shards)]
+            if self._done(shards) > 10_000:
+                return shards
+        return []
 
     def _done(self, shards: list[tuple[str, int]]) -> int:
         """Ordinals that every required reader has committed, over all shards."""
@@ -173,20 +168,13 @@ class Run:
         return sum(min(parse_id(offset)[1] if offset else 0 for offset in row) for row in rows)
 
     def _symbols(self) -> list[str]:
-        """Of every instrument the gateway knows: it hears of them a moment after the first records."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.port}/v1/instruments?limit=1000", timeout=5
-            ) as answer:
-                names = [row["symbol"] for row in json.load(answer)["instruments"]]
-            if len(names) >= min(self.args.clients, self.args.instruments):
-                return names
-            time.sleep(0.02)
-        raise MboError("the gateway knows no instruments")
+        """Of every instrument the gateway knows, or none as long as these are too few: it hears of them a moment after
+        the first records."""
+        names = [row["symbol"] for row in self._get("/v1/instruments?limit=1000")["instruments"]]
+        return names if len(names) >= min(self.args.clients, self.args.instruments) else []
 
     def _tap(self) -> subprocess.Popen[str]:
-        names = self._symbols()
+        names = until(self._symbols, "the gateway knows no instruments")
         chosen = names[:: max(len(names) // max(self.args.clients, 1), 1)][: self.args.clients]
         paths = [f"/v1/stream?symbols={name}&channels=bbo,book,trades&depth=10" for name in chosen]
         process = subprocess.Popen(
@@ -241,16 +229,6 @@ class Run:
     def _taken(self, tap: subprocess.Popen[str]) -> dict[str, Any]:
         out, _ = tap.communicate("stop\n", timeout=60)
         return dict(json.loads(out.strip().splitlines()[-1]))
-
-    def _drained(self) -> bool:
-        drain = Drain(self.server.url, self.config)
-        drain.readers = tuple(self.readers)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if drain.is_done():
-                return True
-            time.sleep(0.1)
-        return False
 
     def _state_ok(self) -> bool:
         """The books of the last images against one engine over the whole file."""

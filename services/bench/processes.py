@@ -10,10 +10,14 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-START_S = 30.0
+from shared.errors import MboError
+
+START_S = 60.0
+T = TypeVar("T")
 TICK_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,6 +40,17 @@ def pin(pid: int, cpus: Sequence[int]) -> None:
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.sched_setaffinity(int(task.name), cpus)
+
+
+def until(ask: Callable[[], T], what: str, *, timeout_s: float = START_S, every_s: float = 0.02) -> T:
+    """The first answer that is not false; MboError `what` if none came. A refused connection is none."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if answer := ask():
+                return answer
+        time.sleep(every_s)
+    raise MboError(what)
 
 
 class Gateway:
@@ -67,18 +82,11 @@ class Gateway:
                 self.port = row["address"].rsplit(":", 1)[1]
                 break
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        deadline = time.monotonic() + START_S
-        while not self._ready():
-            if time.monotonic() > deadline:
-                raise RuntimeError("the gateway did not become ready")
-            time.sleep(0.05)
+        until(self._ready, "the gateway did not become ready")
 
     def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.admin}/readyz", timeout=2) as answer:  # noqa: S310 - our own admin port
-                return bool(json.load(answer)["data_age_ms"] is not None)
-        except OSError:
-            return False
+        with urllib.request.urlopen(f"{self.admin}/readyz", timeout=2) as answer:  # noqa: S310 - our own admin port
+            return bool(json.load(answer)["data_age_ms"] is not None)
 
     def close(self) -> None:
         self.process.terminate()
