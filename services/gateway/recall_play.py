@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from services.gateway.recall_rows import Asked
 from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
-from shared.history_client import HistoryError, SessionInfo, replay
+from shared.history_client import History, HistoryError, SessionInfo, replay
 from shared.orderbook.shard import ShardState
 from shared.units import F_LAST, UNDEF_TS
 from shared.wire.codec import InEntry, OutEntry
@@ -30,6 +30,14 @@ ALONE_NS = 1_000_000_000  # of one shard at full speed: there is nothing to inte
 WRITE_BYTES = 32_768
 MAX_SLEEP_S = 0.5
 Step = tuple[int, ShardKey, InEntry]
+
+
+class _Plan(NamedTuple):
+    """Instruments of one recorded run."""
+
+    history: History
+    info: SessionInfo
+    instruments: list[Instrument]
 
 
 class Player:
@@ -54,69 +62,51 @@ class Player:
         self._due: dict[Topic, int] = {}
         self._waiting: set[Topic] = set()
         self.at: dict[ShardKey, Position] = {}  # what has been applied: the id of the next write
-        plans: dict[tuple[str, int], list[Instrument]] = {}
-        histories = {}
-        asked_at = _position(job["last_event_id"])
-        sessions = {key.feed: at.session for key, at in asked_at.items()}
-        for symbol in job["symbols"]:
-            history, feed, name = asked.feed_of(symbol)
-            info = history.pick(feed, job.get("session") or sessions.get(feed), job.get("start"))
-            if not info.records:
-                raise HistoryError(f"nothing of feed {feed} is recorded yet")
-            histories[feed, info.run] = (history, info)
-            span = history.spans(feed, name, run=info.run)[-1]
-            known = next(
-                (i for i in history.instruments(feed, info.run) if i.instrument_id == span.instrument_id),
-                None,
-            )
-            publishers = known.publishers if known else ()
-            text = span.symbol or str(span.instrument_id)
-            found = Instrument(feed, info.dataset, span.shard, span.instrument_id, text, tuple(publishers))
-            plans.setdefault((feed, info.run), []).append(found)
+        at = vector.said(job["last_event_id"])
+        plans = _plans(asked, {key.feed: position.session for key, position in at.items()})
         self.resumed = all(
-            _reached(histories[at][1], asked_at.get(i.key), i.shard)
-            for at, instruments in plans.items()
-            for i in instruments
+            _reached(plan.info, at.get(i.key), i.shard) for plan in plans for i in plan.instruments
         )
-        first = min(info.first_ts for _, info in histories.values())
+        first = min(plan.info.first_ts for plan in plans)
         self.begins = 0 if self.resumed else max(job["start"] or 0, first)
-        merged = []
-        for at, instruments in plans.items():
-            history, info = histories[at]
-            shards = sorted({i.shard for i in instruments})
-            alone = len(plans) == 1 and len(shards) == 1
-            self.state.directory.feeds[info.feed] = Feed(
-                info.feed, info.dataset, info.shards, info.session, info.state, info.policy
-            )
-            played = replay(
-                history,
-                info.feed,
-                info.run,
-                shards,
-                start=job["start"],
-                end=job["end"],
-                quantum_ns=_quantum(job, alone),
-                after={n: asked_at[ShardKey(info.feed, n)].ordinal for n in shards} if self.resumed else None,
-            )
-            for shard, state in played.states.items():
-                key = ShardKey(info.feed, shard)
-                state.session = info.session  # one that is empty does not know it yet
-                self.at[key] = Position(info.session, state.ordinal)
-                self.shards[key] = state
-                self.state.take([Item("load", key, info.session, Loaded(state, info.policy))], {}, set(), 0.0)
-                self.state.books[key].orders = state
-            for instrument in instruments:
-                for topic_key in wanted.keys(instrument):
-                    topic = KINDS[topic_key.channel](
-                        topic_key, self.state.books[instrument.key], instrument.symbol, info.dataset
-                    )
-                    topics = self.topics.setdefault(instrument.key, ShardTopics())
-                    if all(topic.view != other.view for other in topics.of(instrument.instrument_id)):
-                        topics.add(topic)
-                        self.recorded[topic.view] = info.offsets[instrument.shard]
-                        self.order.append(topic)
-            merged.append(_keyed(played, info.feed))
-        self.steps: Iterator[Step] = heapq.merge(*merged, key=lambda step: step[0])
+        alone = len({i.key for plan in plans for i in plan.instruments}) == 1
+        played = [self._open(plan, at if self.resumed else None, alone) for plan in plans]
+        for plan in plans:
+            self._add_views(plan, wanted)
+        self.steps: Iterator[Step] = heapq.merge(*played, key=lambda step: step[0])
+
+    def _open(self, plan: _Plan, at: dict[ShardKey, Position] | None, alone: bool) -> Iterator[Step]:
+        """Take the plan's shards as they stood at the start, or at the position to resume; what follows."""
+        info, job = plan.info, self.job
+        shards = sorted({i.shard for i in plan.instruments})
+        self.state.directory.feeds[info.feed] = Feed(
+            info.feed, info.dataset, info.shards, info.session, info.state, info.policy
+        )
+        played = replay(
+            plan.history, info.feed, info.run, shards, start=job["start"], end=job["end"],
+            quantum_ns=_quantum(job, alone),
+            after={n: at[ShardKey(info.feed, n)].ordinal for n in shards} if at is not None else None,
+        )  # fmt: skip
+        for shard, state in played.states.items():
+            key = ShardKey(info.feed, shard)
+            state.session = info.session  # one that is empty does not know it yet
+            self.at[key] = Position(info.session, state.ordinal)
+            self.shards[key] = state
+            self.state.take([Item("load", key, info.session, Loaded(state, info.policy))], {}, set(), 0.0)
+            self.state.books[key].orders = state
+        return _keyed(played, info.feed)
+
+    def _add_views(self, plan: _Plan, wanted: Subscription) -> None:
+        for instrument in plan.instruments:
+            topics = self.topics.setdefault(instrument.key, ShardTopics())
+            for key in wanted.keys(instrument):
+                topic = KINDS[key.channel](
+                    key, self.state.books[instrument.key], instrument.symbol, plan.info.dataset
+                )
+                if all(topic.view != other.view for other in topics.of(instrument.instrument_id)):
+                    topics.add(topic)
+                    self.recorded[topic.view] = plan.info.offsets[instrument.shard]
+                    self.order.append(topic)
 
     def hello(self, ts: int) -> bytes:
         """hello, the rebuilt snapshots of the start (of a resume: where one is not exact without), and the id."""
@@ -193,12 +183,23 @@ class Player:
                 start = stop
 
 
-def _position(last_event_id: str) -> dict[ShardKey, Position]:
-    """What an id says; nothing if it is none of ours."""
-    try:
-        return vector.parse(last_event_id)
-    except ValueError:
-        return {}
+def _plans(asked: Asked, sessions: dict[str, int]) -> list[_Plan]:
+    """What is to be played, by feed and run; of a feed in `sessions` that session if none is asked for."""
+    job = asked.job
+    plans: dict[tuple[str, int], _Plan] = {}
+    for symbol in job["symbols"]:
+        history, feed, name = asked.feed_of(symbol)
+        info = history.pick(feed, job.get("session") or sessions.get(feed), job.get("start"))
+        if not info.records:
+            raise HistoryError(f"nothing of feed {feed} is recorded yet")
+        span = history.spans(feed, name, run=info.run)[-1]
+        known = {i.instrument_id: i.publishers for i in history.instruments(feed, info.run)}
+        number, text = span.instrument_id, span.symbol or str(span.instrument_id)
+        plan = plans.setdefault((feed, info.run), _Plan(history, info, []))
+        plan.instruments.append(
+            Instrument(feed, info.dataset, span.shard, number, text, tuple(known.get(number, ())))
+        )
+    return list(plans.values())
 
 
 def _reached(info: SessionInfo, at: Position | None, shard: int) -> bool:

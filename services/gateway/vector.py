@@ -36,6 +36,14 @@ def id_block(vector: Mapping[ShardKey, Position]) -> bytes:
     return b"id: %b\n\n" % encode(vector).encode()
 
 
+def said(text: str) -> dict[ShardKey, Position]:
+    """What a client's id says; nothing if it is none of ours."""
+    try:
+        return parse(text)
+    except ValueError:
+        return {}
+
+
 def parse(text: str) -> dict[ShardKey, Position]:
     """The vector of an id; ValueError for anything `encode` did not write."""
     if len(text) > MAX_CHARS:

@@ -19,7 +19,7 @@ from services.ingest.sources.base import Chunk, Source
 from shared import logs, metrics
 from shared.broker import Broker, Command, Pending
 from shared.clock import Clock
-from shared.errors import Diverged, Fenced, UsageError
+from shared.errors import Diverged, UsageError
 from shared.records import Rows
 from shared.wire import codec
 from shared.wire.keys import MAX_SHARDS, parse_id, shard_of, stream_id
@@ -97,7 +97,7 @@ class Publisher:
             names = [keys.shard(self.feed, shard, name) for name in ("writer", "in", "back")]
             reply = self.control.call(*self.broker.script("fence", names, [self.lease.token]))
             if reply[0] != b"OK":
-                raise Fenced(f"shard {self.feed}:{shard:02d} has a newer writer", feed=self.feed, shard=shard)
+                raise self.lease.lost(f"shard {self.feed}:{shard:02d} has a newer writer", shard=shard)
         tails = self.control.last_ids([keys.shard(self.feed, shard, "in") for shard in shards])
         newest = max((parse_id(tail.id)[0] for tail in tails if tail), default=0)
         known, session = meta.get("identity"), int(meta.get("session", 0))

@@ -8,7 +8,6 @@ from services.ingest.settings import IngestSettings
 from shared import logs, metrics
 from shared.broker import Broker
 from shared.clock import Clock
-from shared.errors import Fenced
 from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("ingest")
@@ -111,7 +110,7 @@ class Upkeep:
             *self.broker.script("trim", names, [publisher.lease.token, stream_id(floor[0], floor[1] + 1)])
         )
         if reply[0] != b"OK":
-            raise Fenced(f"feed {self.feed} has another writer now", feed=self.feed, shard=shard)
+            raise publisher.lease.lost(f"feed {self.feed} has another writer now", shard=shard)
         metrics.get("mbo_ingest_trim_floor_ordinals").labels(self.feed, shard).set(floor[1])
 
     def _read_memory(self) -> None:
