@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from shared.broker import Broker
 from shared.errors import UsageError
 from tests.support import eventually
-from tests.support.gateway import Feed, Gateway, Stream
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
+from tests.support.sse import Stream
 
 SECRET = "a secret of the tests, long enough"
 

@@ -18,8 +18,10 @@ from services.gateway.settings import GatewaySettings
 from shared.broker import Broker
 from shared.client import Client
 from tests.support import eventually
-from tests.support.gateway import Feed, Gateway, GatewayProcess, book_sides
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.mbo import record, rows
+from tests.support.sse import book_sides
 
 README = Path(__file__).parents[3] / "services" / "gateway" / "README.md"
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from services.gateway import openapi
 from services.gateway.app import REST
 from shared.broker import Broker
-from tests.support.gateway import Feed, Gateway
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
 
 EXAMPLES = int(os.environ.get("MBO_TEST_SCHEMATHESIS_EXAMPLES", "8"))

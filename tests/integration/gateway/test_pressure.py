@@ -15,8 +15,10 @@ import pytest
 from services.gateway import close_codes
 from shared.broker import Broker
 from tests.support import eventually
-from tests.support.gateway import Feed, Gateway, GatewayProcess, Got, Stream, blocks, book_sides, fold
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway, GatewayProcess
 from tests.support.mbo import record, rows
+from tests.support.sse import Got, Stream, blocks, book_sides, fold
 
 READ = 1 << 20
 GOOD = 100  # clients that must not notice

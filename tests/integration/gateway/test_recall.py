@@ -25,8 +25,10 @@ from shared.records import MBO, Rows
 from shared.units import F_LAST, PX_SCALE, px_to_str
 from shared.wire import schemas
 from tests.support import eventually, recording
-from tests.support.gateway import TRUST, Feed, Gateway, Stream, blocks, book_sides, fold
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import START_NS
+from tests.support.sse import TRUST, Stream, blocks, book_sides, fold
 
 PREFIX = "recall."
 COUNT = 3000

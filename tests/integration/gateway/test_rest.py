@@ -12,7 +12,8 @@ from services.gateway import openapi
 from services.gateway.app import REST
 from shared.broker import Broker
 from shared.wire import schemas
-from tests.support.gateway import Feed, Gateway
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
 
 

@@ -12,8 +12,10 @@ from services.persist.settings import PersistSettings
 from shared.broker import Broker
 from shared.client import Client
 from tests.support import eventually, recording
-from tests.support.gateway import Feed, Gateway, Stream
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
+from tests.support.sse import Stream
 
 ROUNDS = 12
 QUERY = "symbols=ONE&channels=mbo,trades"

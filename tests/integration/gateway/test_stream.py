@@ -10,8 +10,10 @@ from services.gateway import vector
 from services.gateway.vector import ShardKey
 from shared.broker import Broker
 from tests.support import eventually
-from tests.support.gateway import Feed, Gateway, Stream, book_sides, fold
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
+from tests.support.sse import Stream, book_sides, fold
 
 
 @pytest.fixture

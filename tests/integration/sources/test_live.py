@@ -5,78 +5,22 @@ The real client connects, everything goes wrong once.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
 
 import databento
 import databento_dbn as dbn
 import numpy as np
 import pytest
 
-from services.ingest.sources import connection
 from services.ingest.sources.base import EndOfSource
-from services.ingest.sources.live import LiveSource
-from shared import metrics
-from shared.errors import SourceError, UsageError
+from shared.errors import UsageError
 from shared.orderbook.reference import ReferenceBooks
-from shared.records import MBO, Rows
+from shared.records import Rows
 from shared.units import F_LAST, F_SNAPSHOT
 from tests.integration.sources.conftest import COUNT, SYMBOLS, Count
+from tests.integration.sources.taken import CONTROLS, Make, Taken, same
 from tests.support import eventually
 from tests.support.fake_live_gateway import KEY, FakeGateway, messages
-
-Make = Callable[..., LiveSource]
-CONTROLS = 2 * len(SYMBOLS)  # a mapping and a definition each
-
-
-class Taken:
-    """What a source gave out so far."""
-
-    def __init__(self, source: LiveSource, position: int = 0, spec: Any = None) -> None:
-        self.source, self.position = source, position
-        self.rows: list[Rows] = []
-        self.controls: list[dict[str, Any]] = []
-        source.open(position, spec or source.spec)
-
-    def more(self) -> None:
-        chunk = self.source.read(5000, 0.01)
-        if chunk is None:
-            return
-        size = 1 if chunk.records is None else len(chunk.records)
-        assert chunk.position == self.position + size
-        self.position = chunk.position
-        if chunk.records is not None:
-            self.rows.append(chunk.records)
-        else:
-            assert chunk.control is not None
-            self.controls.append(dict(chunk.control))
-
-    @property
-    def records(self) -> Rows:
-        return np.concatenate(self.rows) if self.rows else np.empty(0, MBO)
-
-    def until(self, count: int) -> Taken:
-        def enough() -> bool:
-            self.more()
-            return sum(map(len, self.rows)) >= count
-
-        eventually(enough, timeout_s=30, every_s=0)
-        return self
-
-    def recovers(self) -> None:
-        """There was one gap, and after it the books were made whole once."""
-        eventually(lambda: self.more() or self.controls[-1]["type"] == "recovered", every_s=0)
-        said = [each["type"] for each in self.controls if each["type"] in ("gap", "recovered")]
-        assert said == ["gap", "recovered"]
-
-    def gaps(self) -> list[dict[str, Any]]:
-        return [each for each in self.controls if each["type"] == "gap"]
-
-
-def same(first: Rows, second: Rows) -> bool:
-    return first.tobytes() == second.tobytes()
 
 
 def test_the_clients_own_live_class_connects(gateway: FakeGateway) -> None:
@@ -337,187 +281,3 @@ def test_a_window_is_a_session_of_its_own(live: Make) -> None:
     assert len(names) == 4
     with pytest.raises(UsageError, match="--start must be before --end"):
         live(start=5, end=5)
-
-
-def fails(taken: Taken, says: str) -> None:
-    with pytest.raises(SourceError, match=says):
-        eventually(taken.more, timeout_s=10, every_s=0)
-    with pytest.raises(SourceError):
-        taken.more()
-
-
-def test_a_wrong_key_ends_with_a_line_that_does_not_hold_it(
-    live: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATABENTO_API_KEY", "db-this-key-is-wrong-0000000000")
-    source = live()
-    with pytest.raises(SourceError, match=r"Authentication failed.*check DATABENTO_API_KEY") as caught:
-        eventually(Taken(source).more, every_s=0)
-    assert "db-this-key" not in str(caught.value)
-
-
-def test_not_entitled_ends_with_what_the_gateway_says(live: Make) -> None:
-    fails(Taken(live(dataset="OTHER.SET")), "Not entitled to dataset OTHER.SET")
-
-
-def test_too_many_sessions_are_waited_for(
-    gateway: FakeGateway, live: Make, market_rows: Rows, counted: Count
-) -> None:
-    gateway.refusals.extend(["User has reached their open connection limit"] * 3)
-    assert same(Taken(live()).until(COUNT).records, market_rows)
-    assert gateway.connections == 4
-    assert counted("reconnects_total", why="refused") == 3
-
-
-def test_an_unknown_symbol_is_said_and_the_others_come(
-    live: Make, market_rows: Rows, capsys: Any, counted: Count
-) -> None:
-    mine = market_rows[market_rows["instrument_id"] == 10_001]
-    assert same(Taken(live(symbols=("S1", "TYPO"))).until(len(mine)).records, mine)
-    assert "Failed to resolve symbol: TYPO" in capsys.readouterr().err
-    assert counted("errors_total", code="symbol_resolution_failed") == 1
-
-
-def test_an_unknown_symbol_alone_ends(live: Make) -> None:
-    fails(Taken(live(symbols=("TYPO",))), "Failed to resolve symbol: TYPO.*check --symbols")
-
-
-def test_a_refused_subscription_ends(gateway: FakeGateway, live: Make) -> None:
-    gateway.rejects.append(("no license for schema mbo", dbn.ErrorCode.INVALID_SUBSCRIPTION))
-    fails(Taken(live()), "no license for schema mbo")
-
-
-def test_a_key_revoked_during_the_session_ends(gateway: FakeGateway, live: Make) -> None:
-    taken = Taken(live()).until(COUNT)
-    gateway.send(messages.error("API key deactivated", dbn.ErrorCode.API_KEY_DEACTIVATED))
-    fails(taken, "API key deactivated")
-
-
-def test_records_skipped_for_a_slow_reader_are_a_gap_and_a_snapshot(gateway: FakeGateway, live: Make) -> None:
-    taken = Taken(live()).until(COUNT)
-    gateway.send(messages.error("skipped 12 records", dbn.ErrorCode.SKIPPED_RECORDS_AFTER_SLOW_READING))
-    eventually(
-        lambda: taken.more() or (taken.gaps() and (taken.records[-1]["flags"] & F_SNAPSHOT)), every_s=0
-    )
-    assert taken.gaps()[0]["reason"] == "slow reader: skipped 12 records"
-
-
-def test_a_slow_reader_warning_is_counted_and_said(
-    gateway: FakeGateway, live: Make, capsys: Any, counted: Count
-) -> None:
-    taken = Taken(live()).until(COUNT)
-    gateway.send(messages.system("client is slow", dbn.SystemCode.SLOW_READER_WARNING))
-    eventually(lambda: taken.more() or counted("slow_warnings_total") == 1, every_s=0)
-    assert "client is slow" in capsys.readouterr().err
-
-
-def test_records_of_another_schema_are_passed_over_and_counted(
-    gateway: FakeGateway, live: Make, market_rows: Rows, counted: Count
-) -> None:
-    gateway.limit = 1000
-    taken = Taken(live()).until(1000)
-    gateway.send(bytes(dbn.TradeMsg(1, 10_001, 5, 100, 1, dbn.Action.TRADE, dbn.Side.BID, 0, 6)))
-    gateway.limit = COUNT
-    assert same(taken.until(COUNT).records, market_rows)
-    assert counted("passed_over_records_total", type="trades") == 1
-
-
-def test_a_symbol_that_changes_during_the_day_is_mapped_again(gateway: FakeGateway, live: Make) -> None:
-    taken = Taken(live()).until(COUNT)
-    gateway.send(messages.mapping(10_001, "NEW") + messages.mapping(10_001, "NEW"))
-    eventually(lambda: taken.more() or taken.controls[-1]["symbol"] == "NEW", every_s=0)
-    taken.more()
-    assert len(taken.controls) == CONTROLS + 1, "a repetition is not given again"
-
-
-def test_something_that_is_no_dbn_gateway_ends(gateway: FakeGateway, live: Make) -> None:
-    gateway.first_bytes = b"HTTP/1.1 400 Bad Request"
-    fails(Taken(live()), "not DBN: is --gateway right")
-
-
-def test_damaged_bytes_are_survived_by_a_new_connection(
-    gateway: FakeGateway, live: Make, market_rows: Rows, counted: Count
-) -> None:
-    gateway.limit = 5000
-    taken = Taken(live()).until(5000)
-    gateway.send(b"\x00" * 64)
-    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
-    gateway.limit = COUNT
-    assert same(taken.until(COUNT).records, market_rows)
-    assert counted("reconnects_total", why="damaged") == 1
-
-
-def test_a_gateway_that_falls_silent_is_left(
-    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch, counted: Count
-) -> None:
-    monkeypatch.setattr(connection, "SILENCE_S", 0.2)
-    gateway.heartbeat_s = 1e9
-    gateway.limit = 5000
-    taken = Taken(live()).until(5000)
-    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
-    gateway.limit = COUNT
-    assert same(taken.until(COUNT).records, market_rows)
-    assert counted("reconnects_total", why="silent") >= 1
-
-
-def test_a_jump_in_ts_recv_is_said(gateway: FakeGateway, live: Make, capsys: Any, counted: Count) -> None:
-    late = gateway.records.copy()
-    late["ts_recv"][COUNT // 2 :] += np.uint64(120_000_000_000)
-    gateway.records = late
-    gateway.rate = 100_000
-    Taken(live()).until(COUNT)
-    assert "live silence" in capsys.readouterr().err
-    assert counted("silences_total") == 1
-
-
-def test_every_reason_of_a_reconnect_is_counted_from_the_start(live: Make, counted: Count) -> None:
-    live()
-    (row,) = [row for row in metrics.METRICS if row.name == "mbo_ingest_live_reconnects_total"]
-    assert set(row.values["why"]) == set(get_args(connection.Why))
-    assert b'mbo_ingest_live_reconnects_total{feed="live-test_every_reason' in metrics.render()
-
-
-def test_an_unreachable_gateway_is_tried_again_and_said(live: Make, capsys: Any, counted: Count) -> None:
-    taken = Taken(live(gateway="127.0.0.1:1"))
-    eventually(lambda: taken.more() or "cannot be reached" in capsys.readouterr().err, every_s=0.01)
-    assert counted("reconnects_total", why="unreachable") >= 1
-
-
-def test_a_slow_reader_of_ours_leaves_the_rest_with_the_gateway(
-    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "MAX_PENDING_BYTES", 100_000)
-    source = live()
-    taken = Taken(source).until(1)
-    assert source._stream is not None
-    line = source._stream._connection
-    assert line is not None
-    eventually(lambda: line.pending_bytes >= 50_000)  # below half of the limit reading goes on
-    before = time.monotonic()
-    eventually(lambda: time.monotonic() - before > 0.1)
-    assert line.pending_bytes < 400_000
-    assert same(taken.until(COUNT).records, market_rows)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"dataset": ""}, "needs --dataset"),
-        ({"gateway": "nowhere"}, "host:port"),
-        ({"key_file": Path("/no/such/file")}, "key-file"),
-        ({"journal_bytes": 5}, "journal-bytes"),
-    ],
-)
-def test_wrong_options_are_refused(live: Make, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        live(**options)
-
-
-def test_the_key_may_be_in_a_file_and_must_be_somewhere(
-    live: Make, market_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DATABENTO_API_KEY")
-    with pytest.raises(UsageError, match="DATABENTO_API_KEY or --key-file"):
-        live()
-    (tmp_path / "key").write_text(KEY + "\n")
-    assert same(Taken(live(key_file=tmp_path / "key")).until(COUNT).records, market_rows)

@@ -23,8 +23,8 @@ from services.gateway.vector import ShardKey
 from shared.orderbook.shard import ShardState
 from shared.units import px_to_str
 from shared.wire.codec import InEntry, OutEntry
-from tests.support.gateway import Got, blocks, fold
 from tests.support.mbo import record, rows
+from tests.support.sse import Got, blocks, fold
 
 KEY = ShardKey("f", 0)
 BUDGET = 600
