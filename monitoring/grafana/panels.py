@@ -114,6 +114,7 @@ INGEST: list[Row] = [
             ("Readers behind, records", "short", [
                 last("mbo_ingest_reader_lag_records", "feed, reader", FEED),
                 (f"max by (feed) (mbo_ingest_backlog_records{FEED})", "{{feed}} slowest of each shard"),
+                (f"max by (feed) (mbo_ingest_backlog_limit_records{FEED})", "{{feed}} a replay is held back"),
             ]),
             ("Held back", "percentunit", [rate("mbo_ingest_held_back_seconds_total", "feed, why", FEED)]),
         ],
@@ -164,6 +165,7 @@ INGEST: list[Row] = [
         [
             ("Memory", "bytes", [
                 ("mbo_ingest_broker_memory_bytes", "used"), ("mbo_ingest_broker_memory_limit_bytes", "maxmemory"),
+                ("mbo_ingest_broker_memory_mark_bytes", "replays are held back"),
             ]),
             ("Round trips", "s", quantiles("mbo_broker_call_seconds", "call", '{role="ingest"}')),
             ("Reconnects a second", "short", [rate("mbo_broker_reconnects_total", "role")]),
@@ -222,8 +224,12 @@ GATEWAY: list[Row] = [
     (
         "Clients",
         [
-            ("Open streams", "short", [last("mbo_gateway_clients", "instance")]),
-            ("Connections", "short", [last("mbo_gateway_connections", "instance")]),
+            ("Open streams", "short", [
+                last("mbo_gateway_clients", "instance"), ("min(mbo_gateway_limit_clients)", "limit"),
+            ]),
+            ("Connections", "short", [
+                last("mbo_gateway_connections", "instance"), ("min(mbo_gateway_limit_connections)", "limit"),
+            ]),
             ("Views kept", "short", [last("mbo_gateway_topics", "instance")]),
             ("Streams closed by us, by reason (10 min)", "short", [
                 ("sum by (reason) (increase(mbo_gateway_byes_total[10m]))", "{{reason}}"),

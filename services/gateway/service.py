@@ -70,6 +70,8 @@ class GatewayService:
         endpoint = StreamEndpoint(self.hub, self.access, self.limits, self.resumer)
         self.http = Http(config, App(self.context, endpoint), self._tasks)
         self.admin_routes = {"/drain": self.drained}
+        metrics.get("mbo_gateway_limit_clients").set(config.max_streams)
+        metrics.get("mbo_gateway_limit_connections").set(config.max_connections)
         self._started = False
         self._ended = False
         self._measured = 0.0

@@ -39,6 +39,7 @@ class Upkeep:
         self.memory_used = self.memory_limit = 0  # bytes
         self._due = {"backlog": 0.0, "trim": 0.0, "memory": 0.0}
         self._backlog_gauge = metrics.get("mbo_ingest_backlog_records").labels(feed)
+        metrics.get("mbo_ingest_backlog_limit_records").labels(feed).set(settings.max_backlog)
         lag = metrics.get("mbo_ingest_reader_lag_records")
         self._lag_gauges = [lag.labels(feed, reader) for reader in settings.readers]
 
@@ -118,6 +119,7 @@ class Upkeep:
         used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
         metrics.get("mbo_ingest_broker_memory_bytes").set(used)
         metrics.get("mbo_ingest_broker_memory_limit_bytes").set(limit)
+        metrics.get("mbo_ingest_broker_memory_mark_bytes").set(limit * self.settings.memory_share)
         self.memory_used, self.memory_limit = used, limit
         was, self.memory_full = self.memory_full, bool(limit) and used > limit * self.settings.memory_share
         self.memory_critical = bool(limit) and used > limit * self.settings.live_memory_share
