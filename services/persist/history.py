@@ -91,6 +91,8 @@ def main() -> int:
     )
     advert.start()
     log.info("history API", url=url)
+    sys.stdout.write(f"{url}\n")  # to persist, whose status says it
+    sys.stdout.flush()
     server.run(sockets=[listener])
     end()
     advert.join(3.0)

@@ -1,10 +1,14 @@
-"""The reader process as a child of persist: started with its settings on stdin, ended by closing that pipe."""
+"""The reader process as a child of persist: started with its settings on stdin, ended by closing that pipe.
+
+Its first line on stdout is the address it serves on, which may have been any free port.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import secrets
+import select
 import subprocess
 import sys
 import time
@@ -29,13 +33,14 @@ class ReaderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._backoff = BACKOFF_FIRST_S
         self._start_at = 0.0
-        self.url: str | None = None
+        self.url: str | None = None  # until it has said one
 
     def watch(self) -> None:
-        """Start it if it does not run; with backoff once it has died."""
+        """Start it if it does not run; with backoff once it has died. Hear its address once it is up."""
         process, now = self._process, time.monotonic()
         if process is not None:
             if process.poll() is None:
+                self._hear(process)
                 return
             log.limited("history reader ended", status=process.returncode, retry_s=self._backoff)
             self._drop()
@@ -43,6 +48,11 @@ class ReaderProcess:
             self._backoff = min(self._backoff * 2, BACKOFF_MOST_S)
         if now >= self._start_at:
             self._start()
+
+    def _hear(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        if self.url is None and select.select([process.stdout], [], [], 0)[0]:
+            self.url = process.stdout.readline().decode().strip() or None
 
     def _start(self) -> None:
         config = self._config
@@ -53,19 +63,23 @@ class ReaderProcess:
         }  # fmt: skip
         # settings by stdin: on the command line other users could read the broker's password
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.persist.history"], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-m", "services.persist.history"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(given).encode() + b"\n")
         self._process.stdin.flush()
-        self.url = config.history_url or f"http://{config.history_host}:{config.history_port or 'free'}"
         log.info("history reader started", pid=self._process.pid, broker=hide_password(config.broker))
 
     def _drop(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        self._process = None
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process, self.url = None, None
 
     def close(self) -> None:
         """End it: close its stdin, wait, kill what does not go."""

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,9 @@ def test_it_serves_what_it_records_and_ends_cleanly(broker: Broker, tmp_path: Pa
         eventually(lambda: feed.position(0) == "1-3001")
         assert_stored(history, feed)
         history.close()
+        advertised = json.loads(_advertised(broker)["some.feed"])["url"]
+        admin = eventually(lambda: _admin(broker))
+        assert eventually(lambda: _health(admin)["history"]) == advertised, "where it is, or null until it is"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert all(event["level"] != "error" for event in _events(process))
@@ -132,7 +136,7 @@ def _admin(broker: Broker) -> str | None:
     return next((row["admin"] for row in rows if row["role"] == "persist"), None)
 
 
-def _health(admin: str) -> dict[str, dict[str, dict[str, object]]]:
+def _health(admin: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{admin}/readyz", timeout=5) as answer:
         return json.loads(answer.read())  # type: ignore[no-any-return]
 
