@@ -20,11 +20,15 @@ from typing import Any, NamedTuple
 import httpx
 from httpx_sse import SSEError, connect_sse
 
+from shared import logs
+
+log = logs.get("client")
 FINAL = ("ended", "expired", "revoked", "replayed")  # a `bye` after which reconnecting has no sense
 READ_TIMEOUT_S = 45.0  # three heartbeats
 F_LAST = 128
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 10.0
+WARN_EVERY_S = 5.0
 Level = tuple[str, int, int]  # price (exact decimal text), size, order count
 
 
@@ -75,7 +79,10 @@ class Event(NamedTuple):
 
 
 class Client:
-    """Iterate for events; it ends with a final `bye`, and raises httpx.HTTPStatusError for a 4xx answer."""
+    """Iterate for events; it ends with a final `bye`, and raises httpx.HTTPStatusError for a 4xx answer.
+
+    Anything else, a gateway that is not there too, is tried again for ever, with a warning in the log that says why.
+    """
 
     def __init__(
         self,
@@ -111,7 +118,9 @@ class Client:
                         if event.data["retry_ms"] is None or event.data["reason"] in FINAL:
                             return
                         retry = event.data["retry_ms"] / 1000
-            except (httpx.TransportError, SSEError):
+            except (httpx.TransportError, SSEError) as error:
+                why = str(error) or type(error).__name__
+                log.limited("no stream", WARN_EVERY_S, url=self.url, why=why, retry_s=retry)
                 backoff = min(backoff * 2, BACKOFF_MOST_S)
             time.sleep(retry * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
@@ -119,7 +128,7 @@ class Client:
         headers = {**self._headers, **({"Last-Event-ID": self._last_id} if self._last_id else {})}
         with connect_sse(self._http, "GET", self.url, params=self.query, headers=headers) as source:
             if source.response.status_code >= 500:
-                raise httpx.RemoteProtocolError(f"{source.response.status_code}")
+                raise httpx.RemoteProtocolError(f"the gateway answers {source.response.status_code}")
             if source.response.status_code >= 400:
                 source.response.read()
                 source.response.raise_for_status()
