@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -25,10 +24,16 @@ from tests.support import eventually
 
 
 class Server:
-    """A redis-server with the users' ACL on a unix socket, or with TLS on a port."""
+    """A redis-server with the users' ACL on a unix socket, or with `tls` on a port too, and then on no plain one."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self.folder = folder
+        self.tls_port = 20_000 + secrets.randbelow(10_000) if tls else 0
+        options = ["--port", "0"]
+        if tls:
+            file = str(_certificate(folder, "cert.pem"))
+            options += ["--bind", "127.0.0.1", "--tls-port", str(self.tls_port), "--tls-auth-clients", "no"]
+            options += ["--tls-cert-file", file, "--tls-key-file", f"{file}.key", "--tls-ca-cert-file", file]
         self.passwords = broker_users.write(folder / "secrets")
         self.socket = str(folder / "s")
         acl = str(folder / "secrets" / "acl" / "users.acl")
@@ -38,7 +43,12 @@ class Server:
         eventually(lambda: Path(self.socket).exists())
 
     def url(self, user: str) -> str:
+        if self.tls_port:
+            return self.tls_url(user, self.folder / "cert.pem")
         return f"unix://{user}@{self.socket}"
+
+    def tls_url(self, user: str, authority: Path) -> str:
+        return f"rediss://{user}@localhost:{self.tls_port}/0?ssl_ca_certs={authority}"
 
     def broker(self, user: str) -> Broker:
         return Broker(self.url(user), name="test", password=self.passwords[user])
@@ -48,10 +58,17 @@ class Server:
         self.process.wait(20)
 
 
+def _certificate(folder: Path, name: str) -> Path:
+    """A certificate for localhost that is its own authority, with its key beside it."""
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=DNS:localhost", "-keyout", f"{name}.key", "-out", name, cwd=folder)  # fmt: skip
+    return folder / name
+
+
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="mbo-acl-") as name:
-        made = Server(Path(name), "--port", "0")
+        made = Server(Path(name), tls=getattr(request, "param", False))
         yield made
         made.close()
 
@@ -116,6 +133,33 @@ def test_rotation_keeps_the_old_password_until_the_next_run(tmp_path: Path) -> N
     assert not [word for word in first.values() if word in acl.read_text()]
 
 
+def test_a_password_is_rotated_on_a_running_broker(server: Server) -> None:
+    """The guide's steps: for a while both are valid, so that who is cut off comes back; then the old one is none."""
+
+    def load() -> None:
+        operator = server.broker("operator")
+        operator.call("ACL", "LOAD")
+        operator.close()
+
+    def may_enter(password: str) -> bool:
+        broker = Broker(server.url("book"), name="test", password=password)
+        try:
+            return broker.call("SMEMBERS", broker.keys.feeds) == []
+        except BrokerError:
+            return False
+        finally:
+            broker.close()
+
+    old, folder = server.passwords["book"], server.folder / "secrets"
+    new = broker_users.write(folder, ["book"])["book"]
+    assert (may_enter(old), may_enter(new)) == (True, False), "the broker has not read it yet"
+    load()
+    assert (may_enter(old), may_enter(new)) == (True, True)
+    broker_users.write(folder)
+    load()
+    assert (may_enter(old), may_enter(new)) == (False, True)
+
+
 def _start(server: Server, user: str, *options: str) -> subprocess.Popen[bytes]:
     password = server.folder / "secrets" / user / "password"
     command = [sys.executable, "-m", f"services.{user}", "--broker", server.url(user), "--log", "json",
@@ -140,6 +184,7 @@ def _finished(broker: Broker) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("server", [False, True], indirect=True, ids=["unix socket", "rediss"])
 def test_every_service_works_as_its_user(server: Server) -> None:
     data = str(server.folder / "data")
     processes = [
@@ -170,29 +215,13 @@ def test_every_service_works_as_its_user(server: Server) -> None:
     assert _refusals(server) == [], "ACL LOG: a service wanted what services/broker_users.py does not give it"
 
 
-def test_rediss_checks_the_certificate(tmp_path: Path) -> None:
-    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-        "-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem", cwd=tmp_path)  # fmt: skip
-    port = 20_000 + secrets.randbelow(10_000)
-    server = Server(tmp_path, "--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", "--bind", "127.0.0.1",
-                    "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "cert.pem",
-                    )  # fmt: skip
-    try:
-        url = f"rediss://book@localhost:{port}/0?ssl_ca_certs="
-        trusted = Broker(url + str(tmp_path / "cert.pem"), name="test", password=server.passwords["book"])
-        assert trusted.call("SMEMBERS", trusted.keys.feeds) == []
-        trusted.close()
-        stranger = Broker(
-            url + os.fspath(_other_ca(tmp_path)), name="test", password=server.passwords["book"]
-        )
-        with pytest.raises(Exception, match=r"(?i)certificate"):
-            stranger.call("PING")
-        stranger.close()
-    finally:
-        server.close()
-
-
-def _other_ca(folder: Path) -> Path:
-    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=other",
-        "-keyout", "other-key.pem", "-out", "other.pem", cwd=folder)  # fmt: skip
-    return folder / "other.pem"
+@pytest.mark.parametrize("server", [True], indirect=True, ids=["rediss"])
+def test_rediss_checks_the_certificate(server: Server) -> None:
+    trusted = server.broker("book")
+    assert trusted.call("SMEMBERS", trusted.keys.feeds) == []
+    trusted.close()
+    other = server.tls_url("book", _certificate(server.folder, "other.pem"))
+    stranger = Broker(other, name="test", password=server.passwords["book"])
+    with pytest.raises(Exception, match=r"(?i)certificate"):
+        stranger.call("PING")
+    stranger.close()
