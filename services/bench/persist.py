@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +166,21 @@ def record(rows: Rows, data: Path, *, drop: bool = False) -> None:
     store.db.execute("INSERT INTO run VALUES (1, 1, 1, 'BENCH', 'raw', 'bench', '{}', 1, 0)")
     recorder = Recorder(Run(1, 1, 1, "raw", "bench", 1, "{}"), 0, Cadence(), Encoder())
     pending = 0
-    for at in range(0, len(rows), CHUNK):
-        part = rows[at : at + CHUNK]
-        recorder.absorb(stored_entry(len(part), at + 1, part, None))
-        pending += len(part)
-        if pending >= COMMIT or at + CHUNK >= len(rows):
-            store.db.execute("BEGIN IMMEDIATE")
-            recorder.save(store.db, time.time_ns())
-            store.db.execute("COMMIT")
-            pending = 0
+    with ThreadPoolExecutor(1) as disk:
+        durable: Future[Any] | None = None
+        for at in range(0, len(rows), CHUNK):
+            part = rows[at : at + CHUNK]
+            recorder.absorb(stored_entry(len(part), at + 1, part, None))
+            pending += len(part)
+            if pending >= COMMIT or at + CHUNK >= len(rows):
+                if durable is not None:
+                    durable.result()
+                store.db.execute("BEGIN IMMEDIATE")
+                recorder.save(store.db, time.time_ns())
+                durable = disk.submit(store.db.execute, "COMMIT")
+                pending = 0
+    if durable is not None:
+        durable.result()
     store.close()
     if drop:
         shutil.rmtree(data)

@@ -27,9 +27,13 @@ class Retention:
         self._path, self._days, self._bytes, self._every_s = path, keep_days, keep_bytes, every_s
         self._next = 0.0
 
+    def is_due(self, now: float) -> bool:
+        """Whether `step` has anything to look for yet."""
+        return bool(self._days or self._bytes) and now >= self._next
+
     def step(self, db: sqlite3.Connection, now: float) -> int:
         """Remove at most one image interval of every shard, if it is time; records removed. Raises StoreError."""
-        if not (self._days or self._bytes) or now < self._next:
+        if not self.is_due(now):
             return 0
         try:
             limit = self._limit(db)

@@ -114,6 +114,7 @@ class PersistService:
         for name, feed in self._feeds.items():
             if feed.is_open:
                 self._guard(name, feed, feed.writer.commit)
+                self._settle(name, feed)
 
     def close(self) -> None:
         for feed in self._feeds.values():
@@ -139,7 +140,9 @@ class PersistService:
                 if feed.writer.lost_broker():
                     raise feed.writer.reopen_needed()
                 self._measure(name, feed)
-                self._guard(name, feed, lambda feed=feed: self._retain(feed))
+                if feed.retention.is_due(self._looked):
+                    self._settle(name, feed)  # the connection is the commit's until then
+                    self._guard(name, feed, lambda feed=feed: self._retain(feed))
             elif self._looked >= feed.retry_at:
                 feed.is_open = bool(self._guard(name, feed, feed.writer.open, fatal=first))
 
@@ -160,26 +163,37 @@ class PersistService:
         feed.is_busy = bool(read)
         if read:
             metrics.get("mbo_persist_apply_seconds_total").labels(name).inc(time.perf_counter() - begun)
+        self._settle(name, feed, wait=False)
         if feed.is_open and writer.due(self.settings.commit_records, self.settings.commit_ms):
-            begun = time.perf_counter()
+            self._settle(name, feed)
             self._guard(name, feed, writer.commit)
-            if feed.is_open:
-                metrics.get("mbo_persist_commit_seconds").labels(name).observe(time.perf_counter() - begun)
-                metrics.get("mbo_persist_commits_total").labels(name).inc()
-                metrics.get("mbo_persist_records_total").labels(name).inc(writer.records - feed.counted)
-                metrics.get("mbo_persist_gaps_total").labels(name).inc(writer.gaps - feed.gaps)
-                feed.counted, feed.gaps = writer.records, writer.gaps
         return bool(read)
+
+    def _settle(self, name: str, feed: Feed, *, wait: bool = True) -> None:
+        """End the commit that is on its way, and count it."""
+        writer = feed.writer
+        seconds = self._guard(name, feed, lambda: writer.settle(wait=wait)) if feed.is_open else None
+        if seconds is None:
+            return
+        metrics.get("mbo_persist_commit_seconds").labels(name).observe(seconds)
+        metrics.get("mbo_persist_commits_total").labels(name).inc()
+        metrics.get("mbo_persist_records_total").labels(name).inc(writer.recorded - feed.counted)
+        metrics.get("mbo_persist_gaps_total").labels(name).inc(writer.gaps - feed.gaps)
+        feed.counted, feed.gaps = writer.recorded, writer.gaps
+        if feed.failure:
+            metrics.get("mbo_persist_store_failed").labels(name, feed.why).set(0)
+            log.info("storing again", feed=name)
+            feed.failure, feed.why, feed.retry_s = "", "", RETRY_FIRST_S
 
     def _guard(self, name: str, feed: Feed, act: Any, *, fatal: bool = False) -> Any:
         """Run `act`; a StoreError closes this feed and tries again later, so that other feeds are still recorded."""
         try:
-            answer = act()
+            return act()
         except StoreError as error:
             if fatal and error.facts.get("why") in FATAL:
                 raise
             feed.writer.close()
-            feed.counted, feed.gaps = feed.writer.records, feed.writer.gaps
+            feed.gaps = feed.writer.gaps
             feed.is_open, feed.failure, feed.why = False, str(error), str(error.facts.get("why", "store"))
             feed.retry_at = self.clock.monotonic() + feed.retry_s
             feed.retry_s = min(feed.retry_s * 2, RETRY_MOST_S)
@@ -187,11 +201,6 @@ class PersistService:
             metrics.get("mbo_service_errors_total").labels(self.role, "StoreError").inc()
             log.error("cannot store", feed=name, detail=str(error), retry_s=feed.retry_s)
             return None
-        if feed.failure and act == feed.writer.commit:
-            metrics.get("mbo_persist_store_failed").labels(name, feed.why).set(0)
-            log.info("storing again", feed=name)
-            feed.failure, feed.why, feed.retry_s = "", "", RETRY_FIRST_S
-        return answer
 
     def _retain(self, feed: Feed) -> None:
         assert feed.writer.store is not None

@@ -1,14 +1,18 @@
 """One feed's writer: streams to file, in order, each ordinal once.
 
-`poll` reads what is new and checks that it follows what was read before; `commit` stores it and only then says so in
-`{feed:NN}:pos`. After any error the writer is closed and opened again: it starts from the file.
+`poll` reads what is new and checks that it follows what was read before; `commit` writes it and leaves the disk to a
+thread, so that reading goes on meanwhile; `settle` waits for the disk and only then says so in `{feed:NN}:pos`. After
+any error the writer is closed and opened again: it starts from the file.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from services.persist.chunks import after, coalesce
 from services.persist.recorder import Cadence, Recorder
@@ -18,7 +22,7 @@ from shared import logs
 from shared.blocks import Encoder
 from shared.broker import Broker, Entry
 from shared.clock import Clock
-from shared.errors import Gap
+from shared.errors import Gap, StoreError
 from shared.history_types import stored_entry
 from shared.wire.codec import InEntry, decode_in
 from shared.wire.keys import parse_id, stream_id
@@ -27,6 +31,14 @@ log = logs.get("persist")
 
 PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
 MARKER = "persist_run"  # field of `:pos`: which run our offset speaks of
+
+
+class Committing(NamedTuple):
+    """A transaction that is being made durable, and the offsets to report once it is."""
+
+    seconds: Future[float]  # that it all took
+    offsets: list[tuple[Shard, int]]
+    records: int  # that the writer had read by then
 
 
 class Shard:
@@ -70,8 +82,11 @@ class FeedWriter:
         self.oldest_ns = 0  # ts_ingest of the oldest of them, or of those committed last
         self.read_count = 0  # entries asked for of a shard in a pass; 0: by PASS_RECORDS
         self.records = 0
+        self.recorded = 0  # of these, durable
         self.gaps = 0
         self._absorbed = 0
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="commit")  # waits for the disk, nothing else
+        self._committing: Committing | None = None
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
@@ -88,7 +103,7 @@ class FeedWriter:
                 self._place(store, shard, int(meta["session"]))
         except sqlite3.Error as error:
             raise store_error(self.path, error) from error
-        self._report([shard for shard in self.shards if shard.recorder is not None])
+        self._report([(shard, shard.recorder.offset) for shard in self.shards if shard.recorder is not None])
         log.info(
             "store opened", feed=self.feed, path=str(self.path), at=[shard.after for shard in self.shards]
         )
@@ -178,6 +193,7 @@ class FeedWriter:
         assert self.store is not None
         if shard.recorder is not None:
             self.commit()
+            self.settle()
         control = entry.control or {}
         if control.get("type") != "begin":
             control = self._broker.hash(self._broker.keys.feed(self.feed, "meta"))
@@ -251,9 +267,10 @@ class FeedWriter:
         return self.pending >= commit_records or (self._clock.monotonic() - self.oldest) * 1000 >= commit_ms
 
     def commit(self) -> None:
-        """Store everything read so far with its offsets in one transaction, then report the offsets."""
+        """Write everything read so far with its offsets in one transaction, for `settle` to end."""
         assert self.store is not None
-        db = self.store.db
+        self.settle()
+        begun, db = time.perf_counter(), self.store.db
         changed = [shard for shard in self.shards if shard.recorder is not None and shard.recorder.is_dirty]
         if changed:
             try:
@@ -261,29 +278,45 @@ class FeedWriter:
                 for shard in changed:
                     assert shard.recorder is not None
                     shard.recorder.save(db, self._clock.now_ns())
-                db.execute("COMMIT")
             except sqlite3.Error as error:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise store_error(self.path, error) from error
-            self._report(changed)
+                raise self._undone(error) from error
+            offsets = [(shard, shard.recorder.offset) for shard in changed if shard.recorder is not None]
+            seconds = self._disk.submit(_make_durable, db, begun)
+            self._committing = Committing(seconds, offsets, self.records)
         self.pending, self.oldest = 0, None
 
-    def _report(self, shards: Iterable[Shard]) -> None:
+    def settle(self, *, wait: bool = True) -> float | None:
+        """End the commit that is on its way: report its offsets; the seconds it took. None if there is none, or if it
+        is not durable yet and shall not be waited for."""
+        committing = self._committing
+        if committing is None or not (wait or committing.seconds.done()):
+            return None
+        self._committing = None
+        try:
+            seconds = committing.seconds.result()
+        except sqlite3.Error as error:
+            raise self._undone(error) from error
+        self.recorded = committing.records
+        self._report(committing.offsets)
+        return seconds
+
+    def _undone(self, error: sqlite3.Error) -> StoreError:
+        assert self.store is not None
+        if self.store.db.in_transaction:
+            self.store.db.execute("ROLLBACK")
+        return store_error(self.path, error)
+
+    def _report(self, offsets: Iterable[tuple[Shard, int]]) -> None:
         commands = []
-        for shard in shards:
+        for shard, offset in offsets:
             assert shard.recorder is not None
             run = shard.recorder.run
             shard.reported = run
             where = {"feed": self.feed, "session": run.session, "shard": shard.number}
-            log.debug(
-                "stored", **where, ordinal=shard.recorder.offset, n=shard.recorder.offset - shard.stored
-            )
-            shard.stored = shard.recorder.offset
+            log.debug("stored", **where, ordinal=offset, n=offset - shard.stored)
+            shard.stored = offset
             key = self._broker.keys.shard(self.feed, shard.number, "pos")
-            commands.append(
-                ("HSET", key, "persist", stream_id(run.session, shard.recorder.offset), MARKER, run.marker)
-            )
+            commands.append(("HSET", key, "persist", stream_id(run.session, offset), MARKER, run.marker))
         if commands:
             self._broker.pipe(commands)
 
@@ -306,12 +339,20 @@ class FeedWriter:
 
     def close(self) -> None:
         """Drop what is not committed and release the file."""
+        if self._committing is not None:
+            self._committing.seconds.exception()  # the file is the thread's until then
+            self._committing = None
         if self.store is not None:
             self.store.close()
             self.store = None
-        self.shards, self.pending, self.oldest = [], 0, None
+        self.shards, self.pending, self.oldest, self.records = [], 0, None, self.recorded
 
     def reopen_needed(self) -> Gap:
         return Gap(
             f"the broker lost what it knew of {self.feed}: reading it from its beginning", feed=self.feed
         )
+
+
+def _make_durable(db: sqlite3.Connection, begun: float) -> float:
+    db.execute("COMMIT")
+    return time.perf_counter() - begun

@@ -134,7 +134,9 @@ def drain(writer: FeedWriter, *, commit_every: int = 1) -> None:
         passes += 1
         if passes % commit_every == 0:
             writer.commit()
+            writer.settle()
     writer.commit()
+    writer.settle()
 
 
 def flatten(entries: list[InEntry]) -> tuple[Rows, dict[int, dict[str, Any]]]:

@@ -85,6 +85,7 @@ def test_a_live_feed_that_went_past_persist_is_recorded_whole(
         live.feed_back()
         recorder.poll()
         recorder.commit()
+        recorder.settle()
         if live.source.position < live.source.total:
             live.writer.run(5)
     recorder.close()

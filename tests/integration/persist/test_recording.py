@@ -67,6 +67,7 @@ def test_derived_rows_do_not_depend_on_commits_and_restarts(
         passes = 0
         while recorder.poll():
             recorder.commit()
+            recorder.settle()
             passes += 1
             if restart and passes % restart == 0:
                 recorder.close()
@@ -234,6 +235,53 @@ def test_nothing_is_acknowledged_that_is_not_stored(
         recorder.commit()
     assert feed.position(0) == acknowledged
     recorder.store.db.execute("DROP TRIGGER full")
+    recorder.close()
+    recorder.open()
+    drain(recorder)
+    recorder.close()
+    assert_stored(LocalHistory(tmp_path), feed)
+
+
+def test_an_offset_is_reported_once_the_disk_has_it_and_reading_goes_on_meanwhile(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed = Feed(broker)
+    feed.records(random_rows(1000))
+    recorder = writer(broker_url, prefix, tmp_path)
+    recorder.open()
+    while recorder.poll():
+        pass
+    recorder.commit()
+    assert feed.position(0) is None
+    feed.records(random_rows(500, seed=9))
+    assert recorder.poll() == 500
+    assert recorder.settle() is not None
+    assert (feed.position(0), recorder.recorded, recorder.records) == ("1-1001", 1000, 1500)
+    assert recorder.settle() is None
+    drain(recorder)
+    recorder.close()
+    assert_stored(LocalHistory(tmp_path), feed)
+
+
+def test_a_commit_that_fails_at_its_very_end_is_not_reported(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed = Feed(broker)
+    feed.records(random_rows(1000))
+    recorder = writer(broker_url, prefix, tmp_path)
+    recorder.open()
+    assert recorder.store is not None
+    recorder.store.db.executescript(
+        "PRAGMA foreign_keys=1; CREATE TABLE one (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE two (id REFERENCES one DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TRIGGER late AFTER INSERT ON offset BEGIN INSERT INTO two VALUES (1); END"
+    )
+    recorder.poll()
+    recorder.commit()
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        recorder.settle()
+    assert feed.position(0) is None
+    recorder.store.db.execute("DROP TRIGGER late")
     recorder.close()
     recorder.open()
     drain(recorder)

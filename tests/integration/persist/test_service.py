@@ -157,6 +157,7 @@ def test_lag_is_the_age_of_the_oldest_record_not_of_the_read(broker: Broker, tmp
     ours.open()
     ours.poll()
     ours.commit()
+    ours.settle()
     for ts_ingest in (5_000, 6_000):
         first, rows = feed.last[0] + 1, random_rows(10)
         feed.last[0] += len(rows)
@@ -164,5 +165,6 @@ def test_lag_is_the_age_of_the_oldest_record_not_of_the_read(broker: Broker, tmp
     ours.poll()
     assert (ours.pending, ours.oldest_ns) == (20, 5_000)
     ours.commit()
+    ours.settle()
     assert (ours.pending, ours.oldest_ns) == (0, 5_000), "until the next read says otherwise"
     ours.close()
