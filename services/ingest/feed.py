@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from services.ingest.detour import LIVE_READ_S, Detour
 from services.ingest.feedback import FeedBack, Owned
 from services.ingest.lease import Waiting
+from services.ingest.opening import Opening
 from services.ingest.pacing import NS, Pacer
 from services.ingest.progress import FeedProgress
 from services.ingest.publisher import Publisher
@@ -23,6 +24,7 @@ from shared.clock import Clock
 log = logs.get("ingest")
 
 STANDBY_POLL_S = 0.2
+OPENING_POLL_S = 0.02
 IDLE_S = 0.002  # longest nap while records are to come
 
 
@@ -55,6 +57,7 @@ class Feed:
         self.upkeep = Upkeep(self.control, clock, settings, name, self.feed_back)
         self.pacer = Pacer(clock, settings.speed, settings.rate)
         self.state = "starting"
+        self._opening: Opening | None = None
         self.has_ended = False
         self._is_exhausted = (
             False  # the source has given its last item; what was read ahead is still to be sent
@@ -81,9 +84,9 @@ class Feed:
         self._sent_due = 0  # of the flush in flight
 
     def start(self) -> bool:
-        """Take the feed and open the source where it must go on; False while another ingest owns it."""
+        """Take the feed and begin to open the source where it must go on; False while another ingest owns it."""
         now = self.clock.monotonic()
-        if now < self._standby_at:
+        if now < self._standby_at or not (self._opening is None or self._opening.is_over):
             return False
         try:
             self.publisher.lease.take()
@@ -98,7 +101,7 @@ class Feed:
             self.feed_back.source.claim(self.publisher.lease.token, self.publisher.writers())
         resume = self.publisher.start(self.source)
         metrics.get("mbo_ingest_session_number").labels(self.name).set(resume.session)
-        self._ahead, self.state, self.has_ended, self._is_exhausted = None, "running", False, False
+        self._ahead, self.state, self.has_ended, self._is_exhausted = None, "opening", False, False
         self._detour, self._spec = None, resume.spec
         if self.feed_back is not None:
             self.feed_back.owned = Owned(
@@ -110,7 +113,15 @@ class Feed:
             self.publisher.end("source ended")
             self._finish_source()
         else:
-            self.source.open(resume.position, resume.spec)
+            self._opening = Opening(self.source, resume.position, resume.spec)
+        return True
+
+    def _has_opened(self) -> bool:
+        assert self._opening is not None
+        if not self._opening.is_over:
+            return False
+        self._opening.check()
+        self._opening, self.state = None, "running"
         return True
 
     def _finish_source(self) -> None:
@@ -125,6 +136,8 @@ class Feed:
         if now >= self._renew_at:
             self._renew_at = now + self.settings.lease_ms / 3000
             self.publisher.lease.renew()
+        if self.state == "opening" and not self._has_opened():
+            return OPENING_POLL_S
         if self.publisher.in_flight:
             self._read_ahead()
             if (left := self._until_floor()) > 0:
@@ -279,7 +292,7 @@ class Feed:
         """Send what is buffered and give the feed to a standby."""
         if self.feed_back is not None:
             self.feed_back.owned = None
-        if self.state in ("running", "ended"):
+        if self.state in ("opening", "running", "ended"):
             self.publisher.finish()
             if self.publisher.buffered:
                 self.publisher.flush()
@@ -290,6 +303,7 @@ class Feed:
         self._progress.close()
         if self.feed_back is not None:
             self.feed_back.close()
-        self.source.close()
+        if self._opening is None or self._opening.is_over:  # else the process ends without waiting for it
+            self.source.close()
         self.publisher.broker.close()
         self.control.close()

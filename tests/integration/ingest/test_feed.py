@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from services.ingest.feed import Feed
@@ -61,6 +65,62 @@ def test_a_replay_waits_for_its_slowest_reader(broker_url: str, prefix: str, bro
         return feed.has_ended
 
     eventually(taken, every_s=0)
+    feed.release()
+    feed.close()
+    check_exactly_once(broker, sent)
+
+
+class FarSource(ArraySource):
+    """Takes longer to reach its place than a lease lasts."""
+
+    at_once = 0
+
+    def open(self, position: int, spec: Mapping[str, Any]) -> None:
+        self.at_once += 1
+        assert self.at_once == 1, "one thread at a time"
+        time.sleep(1.0)
+        super().open(position, spec)
+        self.at_once -= 1
+
+
+def test_the_lease_is_kept_while_a_source_is_opened(broker_url: str, prefix: str, broker: Broker) -> None:
+    sent = random_rows(400)
+    settings = IngestSettings(broker=broker_url, prefix=prefix, shards=SHARDS, readers=(), lease_ms=300)
+    feed = Feed(FarSource([sent]), "test", settings, SystemClock(), "me", None)
+    other = Feed(FarSource([sent]), "test", settings, SystemClock(), "other", None)
+
+    def ended() -> bool:
+        other.step()
+        feed.step()
+        return feed.has_ended
+
+    feed.step()
+    eventually(ended, every_s=0.01)
+    assert feed.publisher.lease.token.startswith("1:")
+    assert other.state == "standby"
+    feed.release()
+    for each in (feed, other):
+        each.close()
+    check_exactly_once(broker, sent)
+
+
+def test_a_feed_that_is_reset_while_its_source_is_opened_opens_it_again_afterwards(
+    broker_url: str, prefix: str, broker: Broker
+) -> None:
+    sent = random_rows(400)
+    settings = IngestSettings(broker=broker_url, prefix=prefix, shards=SHARDS, readers=())
+    source = FarSource([sent])
+    feed = Feed(source, "test", settings, SystemClock(), "me", None)
+    feed.step()
+    assert feed.state == "opening"
+    feed.reset()
+
+    def ended() -> bool:
+        feed.step()
+        return feed.has_ended
+
+    eventually(ended, every_s=0.01)
+    assert source.opened == [0, 0]
     feed.release()
     feed.close()
     check_exactly_once(broker, sent)
