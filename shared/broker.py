@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import compress, repeat
 from typing import Any, NamedTuple
 
 import redis
@@ -59,7 +60,7 @@ TRANSIENT = (
     MasterDownError,
     ClusterDownError,
     TryAgainError,
-    AskError,
+    AskError,  # and MOVED
     NoScriptError,
     ExecAbortError,
 )
@@ -193,8 +194,10 @@ class Broker:
         self.is_cluster = b"cluster_enabled:1" in node.receive()
         if self.is_cluster:
             node.send([("CLUSTER", "SLOTS")])
+            here = str(node.pool.connection_kwargs.get("host", ""))  # what a node means that names no host
             self._slots = [
-                (int(row[0]), int(row[1]), (row[2][0].decode(), int(row[2][1]))) for row in node.receive()
+                (int(low), int(high), (host.decode() if host else here, int(port)))
+                for low, high, (host, port, *_), *_ in node.receive()
             ]
             if not self._slots:
                 raise ClusterDownError("no node serves any slot")
@@ -217,10 +220,19 @@ class Broker:
                 return self._node_at(address)
         raise BrokerLost(f"no cluster node serves slot {slot}")
 
+    def _all_nodes(self) -> list[_Node]:
+        """Every node that serves slots; the one server if it is no cluster."""
+        if self.is_cluster is None:
+            self.connect()
+        if not self.is_cluster:
+            return [self._seed]
+        return [self._node_at(address) for address in sorted({address for _, _, address in self._slots})]
+
     def _fail(self, error: Exception) -> Any:
         """Drop connections and raise the error of ours that says what it means."""
         self.close()
-        text = f"{hide_password(self.url)}: {str(error) or type(error).__name__}"
+        said = f"the cluster is moving slots ({error})" if isinstance(error, AskError) else str(error)
+        text = f"{hide_password(self.url)}: {said or type(error).__name__}"
         if isinstance(error, OutOfMemoryError):
             raise BrokerFull(
                 "the broker is out of memory: raise maxmemory or let readers catch up"
@@ -366,31 +378,47 @@ class Broker:
 
     # -- server -----------------------------------------------------------------------------------------------------
 
-    def info(self, section: str) -> dict[str, str]:
-        """INFO of the seed node."""
-        self._node("x")
-        try:
-            self._seed.send([("INFO", section)])
-            lines = self._seed.receive().decode().splitlines()
-        except (RedisError, OSError) as error:
-            self._fail(error)
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+    def info(self, *sections: str) -> list[dict[str, str]]:
+        """INFO of every node, in a fixed order; of one server if it is no cluster."""
+        found = []
+        for (reply,) in self._ask_all([("INFO", *sections)]):
+            if isinstance(reply, Exception):
+                self._fail(reply)
+            found.append(dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line))
+        return found
+
+    def rewrite_logs(self, wanted: Sequence[bool]) -> list[str]:
+        """Have the wanted nodes (in the order of `info`) rewrite their AOF in the background; what refusals say."""
+        replies = self._ask_all([("BGREWRITEAOF",)], wanted)
+        return [str(reply) for (reply,) in replies if isinstance(reply, Exception)]
 
     def check_settings(self) -> list[str]:
         """What of the broker's settings endangers exactly-once or latency, one line each; [] if all is well."""
         wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
         wishes = {"appendfsync": "everysec", "auto-aof-rewrite-percentage": "0"}
-        try:
-            self._seed.send([("CONFIG", "GET", name) for name in (*wanted, *wishes)])
-            replies = [_receive(self._seed) for _ in (*wanted, *wishes)]
-        except (RedisError, OSError) as error:
-            self._fail(error)
         said = []
-        for (name, value), reply in zip((wanted | wishes).items(), replies, strict=True):
-            got = reply[1].decode() if isinstance(reply, list) and len(reply) > 1 else None
-            if got is not None and got != value:
-                said.append(f"broker setting {name} is {got}, should be {value}")
-        return said
+        for replies in self._ask_all([("CONFIG", "GET", name) for name in (*wanted, *wishes)]):
+            for (name, value), reply in zip((wanted | wishes).items(), replies, strict=True):
+                got = reply[1].decode() if isinstance(reply, list) and len(reply) > 1 else None
+                if got is not None and got != value:
+                    said.append(f"broker setting {name} is {got}, should be {value}")
+        return list(dict.fromkeys(said))
+
+    def _ask_all(self, commands: Sequence[Command], wanted: Sequence[bool] | None = None) -> list[list[Any]]:
+        """The replies of every (wanted) node to commands without a key; an error reply stands as a value."""
+        try:
+            asked = list(compress(self._all_nodes(), wanted or repeat(True)))
+            for node in asked:
+                node.send(commands)
+            return [[_receive(node) for _ in commands] for node in asked]
+        except (RedisError, OSError) as error:
+            return self._fail(error)  # type: ignore[no-any-return]
+
+
+def fullest(nodes: Sequence[Mapping[str, str]]) -> tuple[int, int]:
+    """(used, limit) in bytes of the node, of `info`, that will be the first to take nothing more; limit 0 is none."""
+    rows = [(int(node["used_memory"]), int(node.get("maxmemory", 0))) for node in nodes]
+    return max(rows, key=lambda row: (row[0] / row[1] if row[1] else 0.0, row[0]))
 
 
 def _receive(node: _Node) -> Any:

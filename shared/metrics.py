@@ -155,8 +155,13 @@ INGEST: tuple[Metric, ...] = (
     Metric(
         "mbo_ingest_trim_floor_ordinals", "gauge", "Ordinal below which `:in` is trimmed", ("feed", "shard")
     ),
-    Metric("mbo_ingest_broker_memory_bytes", "gauge", "used_memory of the broker", ()),
-    Metric("mbo_ingest_broker_memory_limit_bytes", "gauge", "maxmemory of the broker; 0 is none", ()),
+    Metric(
+        "mbo_ingest_broker_memory_bytes",
+        "gauge",
+        "used_memory of the broker (of a cluster's fullest node)",
+        (),
+    ),
+    Metric("mbo_ingest_broker_memory_limit_bytes", "gauge", "maxmemory of the same node; 0 is none", ()),
     Metric(
         "mbo_ingest_broker_memory_mark_bytes",
         "gauge",

@@ -6,10 +6,10 @@ import json
 import time
 from typing import Any
 
-from shared.broker import Broker
+from shared.broker import Broker, Command, fullest
 from shared.runner import PROC_DEAD_S
 from shared.wire.codec import decode_in, decode_out
-from shared.wire.keys import parse_id
+from shared.wire.keys import Keys, parse_id, stream_id
 
 Overview = dict[str, Any]
 
@@ -25,13 +25,13 @@ def _ordinal(text: bytes | str | None, session: int) -> int | None:
 def overview(broker: Broker, before: Overview | None = None) -> Overview:
     """Feeds, shards, owners, lag, images, memory and processes; `before` (an earlier overview) gives the rates.
 
-    Raises BrokerLost. Lag in records is behind the end of `:in`; lag in seconds is the age of the newest entry while
-    any record is behind, else 0.
+    Raises BrokerLost. Lag in records is behind the end of `:in`; lag in seconds is how long ago ingest took the oldest
+    records that a required reader has not committed, 0 if there are none.
     """
     keys = broker.keys
     names = sorted(name.decode() for name in broker.call("SMEMBERS", keys.feeds))
     now = time.time()
-    memory = broker.info("memory")
+    used, limit = fullest(broker.info("memory"))
     processes = []
     for proc_id, text in broker.hash(keys.procs).items():
         row = json.loads(text)
@@ -41,7 +41,7 @@ def overview(broker: Broker, before: Overview | None = None) -> Overview:
         "at": now,
         "feeds": [_feed(broker, name, now, before) for name in names],
         "processes": sorted(processes, key=lambda row: str(row["id"])),
-        "memory": {"used_bytes": int(memory["used_memory"]), "limit_bytes": int(memory.get("maxmemory", 0))},
+        "memory": {"used_bytes": used, "limit_bytes": limit},  # of a cluster, the fullest node's
     }
 
 
@@ -53,20 +53,12 @@ def _feed(broker: Broker, feed: str, now: float, before: Overview | None) -> dic
     old = {row["feed"]: row for row in (before or {}).get("feeds", [])}.get(feed)
     seconds = now - before["at"] if before else 0.0
     rows = []
-    tails = broker.last_ids([keys.shard(feed, shard, "in") for shard in range(shards)])
-    for shard, tail in enumerate(tails):
-        pos, owner, img, outs, first = broker.pipe(
-            [
-                ("HGETALL", keys.shard(feed, shard, "pos")),
-                ("HMGET", keys.shard(feed, shard, "lease"), "owner", "epoch"),
-                ("HGET", keys.shard(feed, shard, "img"), "newest"),
-                ("XREVRANGE", keys.shard(feed, shard, "out"), "+", "-", "COUNT", 1),
-                ("XRANGE", keys.shard(feed, shard, "in"), "-", "+", "COUNT", 1),
-            ]
-        )
-        offsets = {pos[i].decode(): pos[i + 1] for i in range(0, len(pos), 2)}
-        entry = decode_in(tail.d) if tail else None
-        end = _ordinal(tail.id, session) if tail else _ordinal(offsets.get("book"), session)
+    found = broker.pipe([ask for shard in range(shards) for ask in _asks(keys, feed, shard)])
+    looks = [found[at : at + ASKS] for at in range(0, len(found), ASKS)]
+    late = _late(broker, feed, looks, readers)
+    for shard, (pos, owner, img, outs, first, last) in enumerate(looks):
+        offsets = _pairs(pos)
+        end = _ordinal(last[0][0], session) if last else _ordinal(offsets.get("book"), session)
         lag = {name: max((end or 0) - (_ordinal(offsets.get(name), session) or 0), 0) for name in readers}
         image = json.loads(img) if img else None
         was = old["shards"][shard]["in"] if old and shard < len(old["shards"]) else None
@@ -80,7 +72,7 @@ def _feed(broker: Broker, feed: str, now: float, before: Overview | None) -> dic
                 "readers": {
                     name: {"at": _ordinal(offsets.get(name), session), "lag": lag[name]} for name in readers
                 },
-                "lag_s": max(now - entry.ts_ingest / 1e9, 0.0) if entry and any(lag.values()) else 0.0,
+                "lag_s": max(now - late[shard] / 1e9, 0.0) if shard in late else 0.0,
                 "rate": max(end - was, 0) / seconds
                 if seconds and end is not None and was is not None
                 else None,
@@ -95,6 +87,47 @@ def _feed(broker: Broker, feed: str, now: float, before: Overview | None) -> dic
         "feed": feed, "dataset": meta.get("dataset", ""), "session": session, "state": meta.get("state", ""),
         "policy": meta.get("policy", ""), "owner": lease.get("owner") or None, "readers": readers, "shards": rows,
     }  # fmt: skip
+
+
+ASKS = 6
+
+
+def _asks(keys: Keys, feed: str, shard: int) -> list[Command]:
+    """What is asked of a shard, all in one round trip a node."""
+    stream, out = keys.shard(feed, shard, "in"), keys.shard(feed, shard, "out")
+    return [
+        ("HGETALL", keys.shard(feed, shard, "pos")),
+        ("HMGET", keys.shard(feed, shard, "lease"), "owner", "epoch"),
+        ("HGET", keys.shard(feed, shard, "img"), "newest"),
+        ("XREVRANGE", out, "+", "-", "COUNT", 1),
+        ("XRANGE", stream, "-", "+", "COUNT", 1),
+        ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+    ]
+
+
+def _pairs(flat: list[bytes]) -> dict[str, bytes]:
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _late(broker: Broker, feed: str, looks: list[list[Any]], readers: list[str]) -> dict[int, int]:
+    """When ingest took the oldest entry that a reader has not committed all of, by shard, where there is one; in ns."""
+    after = {}
+    for shard, (pos, *_, last) in enumerate(looks):
+        offsets = _pairs(pos)
+        slowest = min((parse_id(offsets.get(name, b"0-0")) for name in readers), default=None)
+        if last and slowest is not None and slowest < parse_id(last[0][0]):
+            after[shard] = stream_id(*slowest)
+    replies = broker.pipe(
+        [
+            ("XRANGE", broker.keys.shard(feed, shard, "in"), f"({offset}", "+", "COUNT", 1)
+            for shard, offset in after.items()
+        ]
+    )
+    return {
+        shard: decode_in(reply[0][1][1]).ts_ingest
+        for shard, reply in zip(after, replies, strict=True)
+        if reply
+    }
 
 
 def _is_stale(blob: bytes) -> bool:

@@ -6,7 +6,7 @@ from services.ingest.feedback import READER, FeedBack, anchor
 from services.ingest.publisher import Publisher
 from services.ingest.settings import IngestSettings
 from shared import logs, metrics
-from shared.broker import Broker
+from shared.broker import Broker, fullest
 from shared.clock import Clock
 from shared.wire.keys import parse_id, stream_id
 
@@ -115,8 +115,8 @@ class Upkeep:
         metrics.get("mbo_ingest_trim_floor_ordinals").labels(self.feed, shard).set(floor[1])
 
     def _read_memory(self) -> None:
-        memory = self.broker.info("memory")
-        used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        nodes = self.broker.info("memory", "persistence")
+        used, limit = fullest(nodes)
         metrics.get("mbo_ingest_broker_memory_bytes").set(used)
         metrics.get("mbo_ingest_broker_memory_limit_bytes").set(limit)
         metrics.get("mbo_ingest_broker_memory_mark_bytes").set(limit * self.settings.memory_share)
@@ -132,11 +132,13 @@ class Upkeep:
                 limit_bytes=limit,
                 share=self.settings.memory_share,
             )
-        disk = self.broker.info("persistence")
-        size = int(disk.get("aof_current_size", 0))
-        if (
-            size > max(REWRITE_LEAST_BYTES, REWRITE_FACTOR * used)
-            and disk.get("aof_rewrite_in_progress") == "0"
-        ):
-            log.info("aof rewrite", size_bytes=size, used_bytes=used)
-            self.broker.call("BGREWRITEAOF")
+        worth = [is_worth_a_rewrite(node) for node in nodes]
+        if any(worth):
+            refused = self.broker.rewrite_logs(worth)
+            log.info("aof rewrite", nodes=sum(worth), used_bytes=used, refused=refused)
+
+
+def is_worth_a_rewrite(node: dict[str, str]) -> bool:
+    """Whether a node's AOF is large, and much larger than what a rewrite would leave."""
+    least = max(REWRITE_LEAST_BYTES, REWRITE_FACTOR * int(node["used_memory"]))
+    return int(node.get("aof_current_size", 0)) > least and node["aof_rewrite_in_progress"] == "0"

@@ -3,7 +3,8 @@
 A simulated market of many instruments flows at a rate through `mbo up` with two workers and two gateways. At random
 times a random fault strikes (tests/chaos/faults.py). At the end, against the file: the final books of an offline
 rebuild, every stored record byte for byte, a reader's fold of `:out`, and what SSE clients that reconnected hold.
-`--broker pair` runs on a primary with a lagging replica behind one address, through a network that is cut.
+`--broker pair` runs on a primary with a lagging replica behind one address, through a network that is cut;
+`--broker cluster` on three nodes and a replica, each behind a network of its own.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ from shared.orderbook.lines import final_lines
 from shared.records import MBO, Rows
 from shared.units import UNDEF_PX, UNDEF_TS, px_to_str
 from shared.wire.keys import parse_id
-from tests.chaos.brokers import Broker, Embedded, Replicated
+from tests.chaos.brokers import Broker, Clustered, Embedded, Replicated
 from tests.chaos.faults import Faults
 from tests.chaos.follower import Follower
 from tests.chaos.takeover import Watch, summary
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from tests.support.pipeline import Pipeline
 from tests.support.proxy import Proxy
 from tests.support.replica import Pair
@@ -133,20 +135,24 @@ def run(args: argparse.Namespace, seed: int, work: Path) -> dict[str, Any]:
     make_market(market, args.instruments, round(args.rate * args.minutes * 60), seed)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        pair = stack.enter_context(Pair(work / "pair")) if args.broker == "pair" else None
         command = ["--source", str(market), "--rate", str(args.rate), "--policy", args.policy, "--drain"]
-        command += ["--books", "2", "--gateways", "2", *(["--broker", pair.url] if pair else [])]
+        command += ["--books", "2", "--gateways", "2"]
+        broker: Broker | None = None
+        if args.broker == "pair":
+            broker = Replicated(stack.enter_context(Pair(work / "pair")), rng)
+        elif args.broker == "cluster":
+            broker = Clustered(stack.enter_context(Cluster(work / "cluster", spare=True)), rng)
+        if broker:
+            command += ["--broker", broker.url]
         pipeline = stack.enter_context(Pipeline(data, *command))
         address, launcher = pipeline.address(), pipeline.process.pid
-        if pair:
-            broker: Broker = Replicated(pair, rng)
-            proxy = pair.proxy
-        else:
-            broker = Embedded(launcher, data, rng)
-            proxy = Proxy(work / "proxy.sock", data / "broker" / "broker.sock")
+        if broker is None:
+            proxy = Proxy(data / "broker" / "broker.sock", listen=work / "proxy.sock")
+            stack.callback(proxy.close)
+            broker = Embedded(launcher, data, proxy, rng)
         watch, follower = Watch(broker.url, every_s=0.02), Follower(broker.url)
         clients = [SseClient(address), SseClient(address)]
-        faults = Faults(launcher, broker, proxy, watch, rng, work / "extra-workers.log")
+        faults = Faults(launcher, broker, watch, rng, work / "extra-workers.log")
         try:
             eventually(
                 lambda: (data / "store").exists() and any((data / "store").glob("*.sqlite")), timeout_s=60
@@ -166,8 +172,6 @@ def run(args: argparse.Namespace, seed: int, work: Path) -> dict[str, Any]:
             status = NEVER_ENDED
         follower._stop_asked.set()
         watch.stop()
-        if not pair:
-            proxy.close()
     for client in clients:
         client.join(5)
     counts = dict(sorted(faults.counts.items()))
@@ -242,7 +246,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=4000, help="records a second")
     parser.add_argument("--instruments", type=int, default=200)
     parser.add_argument("--policy", choices=("raw", "execute"), default="raw")
-    parser.add_argument("--broker", choices=("embedded", "pair"), default="embedded")
+    parser.add_argument("--broker", choices=("embedded", "pair", "cluster"), default="embedded")
     parser.add_argument("--pause", type=float, default=0.6, help="mean seconds between two faults, above 0.1")
     parser.add_argument("--keep", action="store_true", help="keep the working folder")
     args = parser.parse_args()

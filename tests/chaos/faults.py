@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.chaos.brokers import Broker
 from tests.chaos.processes import Process, owner_of, running, send
 from tests.chaos.takeover import Watch
-from tests.support.proxy import Proxy
 
 STOPPED_S = (0.3, 4.0)  # longer than a lease (2 s) at its longest
 NETWORK_S = (0.2, 3.0)
@@ -22,15 +21,10 @@ MAX_EXTRA = 3  # workers beside the launcher's
 
 
 class Faults:
-    """Injects one random fault at a time into a running pipeline.
+    """Injects one random fault at a time into a running pipeline."""
 
-    `proxy`: the network that is cut; with the embedded broker only half of the added workers are behind it.
-    """
-
-    def __init__(
-        self, launcher: int, broker: Broker, proxy: Proxy, watch: Watch, rng: random.Random, log: Path
-    ) -> None:
-        self.launcher, self.broker, self.proxy, self.watch, self.rng = launcher, broker, proxy, watch, rng
+    def __init__(self, launcher: int, broker: Broker, watch: Watch, rng: random.Random, log: Path) -> None:
+        self.launcher, self.broker, self.watch, self.rng = launcher, broker, watch, rng
         self.counts: Counter[str] = Counter()
         self.extra: list[subprocess.Popen[bytes]] = []
         self._added = 0
@@ -72,12 +66,12 @@ class Faults:
         return f"SIGSTOP/CONT {target.role}"
 
     def add_worker(self) -> str:
-        """One more book worker; half of them reach the broker through the proxy."""
+        """One more book worker; half of them reach the broker through a network that is cut."""
         self.extra = [p for p in self.extra if p.poll() is None]
         if len(self.extra) >= MAX_EXTRA:
             return ""
         self._added += 1
-        url = self.proxy.url if self.rng.random() < 0.5 else self.broker.url
+        url = self.rng.choice((self.broker.url, self.broker.url_by_network))
         name = f"extra-{self._added}"
         command = [sys.executable, "-m", "services.book", "--broker", url, "--log", "json", "--owner", name]
         self.extra.append(subprocess.Popen(command, stderr=self._log, start_new_session=True))
@@ -91,21 +85,22 @@ class Faults:
         return "worker removed" if self._end(Process(self.rng.choice(alive).pid, "book"), number) else ""
 
     def cut_network(self) -> str:
-        if self.proxy.url != self.broker.url and not any(p.poll() is None for p in self.extra):
+        is_used = self.broker.url_by_network == self.broker.url or any(p.poll() is None for p in self.extra)
+        if not is_used:
             return ""
-        how = self.rng.choice((self.proxy.cut, self.proxy.lose_replies, self._break))
-        how()
-        threading.Timer(self.rng.uniform(*NETWORK_S), self.proxy.heal).start()
-        return {self.proxy.cut: "network cut", self.proxy.lose_replies: "replies lost"}.get(
-            how, "cut in mid-pipeline"
-        )
-
-    def _break(self) -> None:
-        self.proxy.break_after(self.rng.randrange(1, 50_000))
+        network = self.rng.choice(self.broker.networks)
+        name, act = self.rng.choice((
+            ("network cut", network.cut), ("replies lost", network.lose_replies),
+            ("cut in mid-pipeline", lambda: network.break_after(self.rng.randrange(1, 50_000))),
+        ))  # fmt: skip
+        act()
+        threading.Timer(self.rng.uniform(*NETWORK_S), network.heal).start()
+        return name
 
     def end(self) -> None:
         """Leave nothing stopped, cut or running."""
-        self.proxy.heal()
+        for network in self.broker.networks:
+            network.heal()
         for process in running(self.launcher):
             send(process.pid, signal.SIGCONT)
         for worker in self.extra:

@@ -1,101 +1,158 @@
-"""A three-node cluster of the embedded server on loopback ports."""
+"""A cluster of three servers on loopback, a proxy in front of each: clients that discover it go through the proxies."""
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
-import subprocess
 from pathlib import Path
 
 import redis
+from redis.crc import key_slot
 
-from shared.embedded import die_with_parent, server_binary
 from tests.support import eventually
-from tests.support.aof import cut_log
+from tests.support.node import Node
+from tests.support.proxy import Proxy
 
 SLOTS = 16384
-BUS_OFFSET = 10_000
+NODES = 3
+NODE_TIMEOUT_MS = 2000
 
 
-def free_port() -> int:
-    """A free port whose cluster-bus port (+10000) is free as well.
+def first_slot(index: int) -> int:
+    """Where the slots of a node begin."""
+    return SLOTS * index // NODES
 
-    Both are below the ports that outgoing connections get: a node that is restarted must find its own free again.
-    """
-    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10_000, first_outgoing - BUS_OFFSET)
-        with socket.socket() as client, socket.socket() as bus, contextlib.suppress(OSError):
-            client.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + BUS_OFFSET))
-            return port
+
+def node_of(key: str) -> int:
+    """Which node has the slot of a key, before any slot has moved."""
+    return next(index for index in range(NODES) if key_slot(key.encode()) < first_slot(index + 1))
 
 
 class Cluster:
-    """Context manager; `url` is one node's, the others are discovered."""
+    """Context manager; `url` is one node's, the others are discovered. Faults strike the node that `aim` chose.
 
-    def __init__(self, folder: Path, nodes: int = 3) -> None:
-        self.folder, self.ports = folder, [free_port() for _ in range(nodes)]
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.url = f"redis://127.0.0.1:{self.ports[0]}/0"
+    `spare`: a fourth node follows the first and takes over when that has been dead for `NODE_TIMEOUT_MS`.
+    `proxied`: False leaves the proxies out, for tests that break nothing.
+    """
 
-    def start_node(self, index: int) -> subprocess.Popen[bytes]:
-        port = self.ports[index]
-        home = self.folder / str(port)
-        home.mkdir(parents=True, exist_ok=True)
-        command = [
-            server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(home),
-            "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--cluster-node-timeout", "2000",
-            "--maxmemory", "1gb", "--maxmemory-policy", "noeviction", "--auto-aof-rewrite-percentage", "0",
-        ]  # fmt: skip
-        return subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
-        )
-
-    def client(self, index: int) -> redis.Redis:
-        return redis.Redis(port=self.ports[index])
+    def __init__(self, folder: Path, *, spare: bool = False, proxied: bool = True) -> None:
+        self.nodes, self.proxies = [], []
+        for index in range(NODES + spare):
+            node = Node(
+                folder / str(index), "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
+                "--repl-diskless-sync-delay", "0",
+            )  # fmt: skip
+            if proxied:
+                self.proxies.append(Proxy(node.socket))
+                node.options += ("--cluster-announce-port", str(self.proxies[-1].port))
+            self.nodes.append(node)
+        self._struck = 0
+        self.url = f"redis://127.0.0.1:{self.proxies[0].port if proxied else self.nodes[0].port}/0"
 
     def __enter__(self) -> Cluster:
-        self.processes = [self.start_node(index) for index in range(len(self.ports))]
-        for index in range(len(self.ports)):
-            eventually(lambda index=index: self._answers(index))
-        share = SLOTS // len(self.ports)
-        for index in range(len(self.ports)):
-            last = SLOTS - 1 if index == len(self.ports) - 1 else (index + 1) * share - 1
-            self.client(index).execute_command("CLUSTER", "ADDSLOTSRANGE", index * share, last)
-            self.client(0).execute_command("CLUSTER", "MEET", "127.0.0.1", self.ports[index])
-        for index in range(len(self.ports)):
-            eventually(lambda index=index: self._is_whole(index), timeout_s=60)
+        for node in self.nodes:
+            node.start()
+        for index, node in enumerate(self.nodes[:NODES]):
+            slots = first_slot(index), first_slot(index + 1) - 1
+            node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+        for node in self.nodes[1:]:
+            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+        self.wait_whole()
+        for node in self.nodes[NODES:]:
+            node.client().execute_command("CLUSTER", "REPLICATE", self.id_of(0))
+            eventually(lambda node=node: self.follows(node), timeout_s=60)
         return self
 
-    def _answers(self, index: int) -> bool:
+    def wait_whole(self) -> None:
+        """Until every node knows every other and serves."""
+        eventually(lambda: all(self._is_whole(node) for node in self.nodes), timeout_s=60)
+
+    def _is_whole(self, node: Node) -> bool:
         try:
-            return bool(self.client(index).ping())
+            said = node.client().execute_command("CLUSTER", "INFO").decode().splitlines()
         except redis.RedisError:
             return False
+        return "cluster_state:ok" in said and f"cluster_known_nodes:{len(self.nodes)}" in said
 
-    def _is_whole(self, index: int) -> bool:
+    def id_of(self, index: int) -> str:
+        return str(self.nodes[index].client().execute_command("CLUSTER", "MYID").decode())
+
+    @staticmethod
+    def follows(node: Node) -> bool:
+        """Whether it is a replica that is up to date."""
         try:
-            said = self.client(index).execute_command("CLUSTER", "INFO")
+            said = node.client().info("replication")
         except redis.RedisError:
             return False
-        text = (
-            said
-            if isinstance(said, dict)
-            else dict(line.split(":", 1) for line in bytes(said).decode().split("\r\n") if ":" in line)
-        )
-        return text["cluster_state"] == "ok" and int(text["cluster_known_nodes"]) == len(self.ports)
+        return bool(said["role"] == "slave" and said["master_link_status"] == "up")
 
-    def restart(self, index: int, cut_bytes: int = 0) -> None:
-        """SIGKILL a node and start it again on its data, without the last bytes of its log if so wanted."""
-        self.processes[index].kill()
-        self.processes[index].wait()
-        if cut_bytes:
-            cut_log(self.folder / str(self.ports[index]), cut_bytes)
-        self.processes[index] = self.start_node(index)
+    # -- what happens to it ------------------------------------------------------------------------------------------
+
+    def aim(self, index: int) -> None:
+        self._struck = index
+
+    def has(self, key: str) -> bool:
+        """Whether the node that faults strike has a key's slot."""
+        return node_of(key) == self._struck
+
+    @property
+    def primary(self) -> Node:
+        return self.nodes[self._struck]
+
+    @property
+    def proxy(self) -> Proxy:
+        return self.proxies[self._struck]
+
+    def restart(self, cut_bytes: int = 0) -> None:
+        """SIGKILL the node and start it again, without the last bytes of its log if so wanted."""
+        self.proxy.cut()
+        self.primary.restart(cut_bytes)
+        self.proxy.heal()
+
+    @property
+    def led_by_spare(self) -> bool:
+        return self.nodes[NODES].client().role()[0] == b"master"
+
+    def fail_over(self) -> None:
+        """Whichever of the first node and the spare leads dies; the other takes over without what it was not sent."""
+        old, new = (NODES, 0) if self.led_by_spare else (0, NODES)
+        eventually(lambda: self.follows(self.nodes[new]), timeout_s=60)
+        self.proxies[old].cut()
+        self.nodes[old].kill()
+        eventually(lambda: self.nodes[new].client().role()[0] == b"master", timeout_s=60)
+        self.nodes[old].start()
+        self.proxies[old].heal()
+
+    def hand_over(self) -> None:
+        """The follower of the two leads from now on, by agreement: nothing is lost, the other says MOVED."""
+        new = self.nodes[0 if self.led_by_spare else NODES]
+        eventually(lambda: self.follows(new), timeout_s=60)
+        new.client().execute_command("CLUSTER", "FAILOVER")
+        eventually(lambda: new.client().role()[0] == b"master", timeout_s=60)
+
+    def start_move(self, key: str, to: int) -> None:
+        """The slot of a key begins to move: a client is sent to the new node for what is there already."""
+        slot, here = key_slot(key.encode()), node_of(key)
+        self.nodes[to].client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(here))
+        self.nodes[here].client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+
+    def move_keys(self, key: str, to: int, count: int) -> int:
+        """Move some keys of a slot that has begun to move; how many."""
+        source, target = self.nodes[node_of(key)], self.nodes[to]
+        keys = source.client().execute_command("CLUSTER", "GETKEYSINSLOT", key_slot(key.encode()), count)
+        for each in keys:
+            source.client().execute_command("MIGRATE", "127.0.0.1", target.port, each, 0, 5000)
+        return len(keys)
+
+    def end_move(self, key: str, to: int) -> None:
+        """Move the rest; from here on the old node says MOVED."""
+        while self.move_keys(key, to, 100):
+            pass
+        for node in (self.nodes[to], *self.nodes):
+            node.client().execute_command(
+                "CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", self.id_of(to)
+            )
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
+        for proxy in self.proxies:
+            proxy.close()
+        for node in self.nodes:
+            node.kill()
