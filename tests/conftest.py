@@ -14,6 +14,7 @@ import pytest
 
 from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
+from tests.support.cluster import Cluster
 
 # A busy machine is no failure: nothing here asserts how long an example takes.
 hypothesis.settings.register_profile("mbo", deadline=None)
@@ -22,17 +23,24 @@ hypothesis.settings.load_profile("mbo")
 
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
-    """`MBO_TEST_BROKER_URL`, else the embedded server; there is no third way: with none, tests fail."""
-    if url := os.environ.get("MBO_TEST_BROKER_URL"):
+    """`MBO_TEST_BROKER_URL` (`cluster`: one of the tests' own), else the embedded server; with none, tests fail."""
+    url = os.environ.get("MBO_TEST_BROKER_URL")
+    if url and url != "cluster":
         yield url
         return
     folder = Path(tempfile.mkdtemp(prefix="mbo-test-"))
-    server = EmbeddedBroker(folder)
-    server.start()
     try:
-        yield server.url
+        if url:
+            with Cluster(folder, proxied=False) as cluster:
+                yield cluster.url
+            return
+        server = EmbeddedBroker(folder)
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

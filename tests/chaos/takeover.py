@@ -161,8 +161,7 @@ def measure(tries: int, causes: list[signal.Signals], rate: int, work: Path) -> 
     args = ["--source", "sim", "--instruments", "64", "--rate", str(rate), "--books", "0", "--shards", "8"]
     with Pipeline(work / "data", *args) as pipeline:
         pipeline.address()
-        url = f"unix://{work}/data/broker/broker.sock"
-        watch, workers = Watch(url), Workers(url, WORKERS, work / "workers.log")
+        watch, workers = Watch(pipeline.url), Workers(pipeline.url, WORKERS, work / "workers.log")
         watch.start()
         try:
             for cause in causes:

@@ -45,7 +45,7 @@ def test_a_long_outage_of_persist_on_a_live_feed(tmp_path: Path, monkeypatch: py
         ) as pipeline,
     ):  # fmt: skip
         pipeline.address()
-        broker = Broker(f"unix://{data}/broker/broker.sock", name="test")
+        broker = Broker(pipeline.url, pipeline.prefix, name="test")
         eventually(lambda: min(offsets(broker, feed, "persist")) > 100, timeout_s=60)
         persist = next(process.pid for process in running(pipeline.process.pid) if process.role == "persist")
         os.kill(persist, signal.SIGSTOP)

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from httpx_sse import connect_sse
@@ -21,23 +22,26 @@ Level = tuple[str, int, int]
 
 
 class Pipeline:
-    """`mbo up` with `--port 0`; use as a context manager."""
+    """`mbo up` with `--port 0`; use as a context manager.
+
+    It runs on `default_broker` unless that is empty or `args` choose a broker: under a prefix that is the data
+    folder's, so that the same folder goes on where it was. `url` and `prefix` are those of its broker, `where` says
+    them to a command.
+    """
+
+    default_broker: ClassVar[str] = ""
 
     def __init__(self, data: Path, *args: str, env: dict[str, str] | None = None) -> None:
         self.data = data
+        self.url, self.prefix = f"unix://{data}/broker/broker.sock", ""
+        self.where: tuple[str, ...] = ("--data", str(data))
+        chosen: tuple[str, ...] = ()
+        if self.default_broker and "--broker" not in args:
+            self.url, self.prefix = self.default_broker, f"t{zlib.crc32(bytes(data)):08x}."
+            self.where = chosen = ("--broker", self.url, "--prefix", self.prefix)
         command = [
-            sys.executable,
-            "-m",
-            "services",
-            "up",
-            "--data",
-            str(data),
-            "--port",
-            "0",
-            "--log",
-            "json",
-            *args,
-        ]
+            sys.executable, "-m", "services", "up", "--data", str(data), "--port", "0", "--log", "json", *chosen, *args,
+        ]  # fmt: skip
         self.log_path = data.with_suffix(".log")
         self._log = self.log_path.open("wb")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("MBO_")} | (env or {})
