@@ -63,7 +63,7 @@ class Arrays:
         self._meta[lo.SEED2] = secrets.randbits(62) * 2 + 1
         self._books = zeros(_BOOKS * lo.BOOK_WORDS)
         self._index = zeros(4 * _BOOKS, np.int32)
-        self._table = zeros(4 * _ORDERS * lo.HASH_WORDS)
+        self._table = zeros(4 * _ORDERS)
         self._orders = zeros(_ORDERS * lo.ORDER_WORDS)
         self._fills = zeros(_ORDERS)
         self._levels = zeros(_LEVELS * lo.LEVEL_WORDS)
@@ -95,7 +95,8 @@ class Arrays:
             meta[at] = array.ctypes.data
         meta[lo.BOOK_CAP] = len(self._books) // lo.BOOK_WORDS
         meta[lo.INDEX_CAP] = len(self._index)
-        meta[lo.TABLE_CAP] = len(self._table) // lo.HASH_WORDS
+        meta[lo.TABLE_CAP] = len(self._table)
+        meta[lo.HASH_SHIFT] = walk.shift_of(self._table)
         meta[lo.ORDER_CAP] = len(self._orders) // lo.ORDER_WORDS
         meta[lo.LEVEL_CAP] = len(self._levels) // lo.LEVEL_WORDS
         meta[lo.CHUNK_CAP] = len(self._chunk_n)
@@ -149,10 +150,10 @@ class Arrays:
         if orders - live_orders < orders // 8:
             self._orders = grown(self._orders, 2 * len(self._orders))
             self._fills = grown(self._fills, 2 * len(self._fills))
-        half = len(self._table) // (2 * lo.HASH_WORDS)
+        half = len(self._table) // 2
         if half - live_orders < half // 32:
             table = zeros(2 * len(self._table))
-            walk.rehash(meta, self._table, table)
+            walk.rehash(self._table, table, walk.shift_of(table))
             self._table = table
         levels = len(self._levels) // lo.LEVEL_WORDS
         if levels - meta[lo.LEVELS_USED] + meta[lo.LEVELS_FREE] < levels // 8:

@@ -151,9 +151,9 @@ class ArrayImages(ArrayViews):
         while len(self._orders) // lo.ORDER_WORDS < need:
             self._orders = grown(self._orders, 2 * len(self._orders))
             self._fills = grown(self._fills, 2 * len(self._fills))
-        while len(self._table) // lo.HASH_WORDS < 2 * need:
+        while len(self._table) < 2 * need:
             table = zeros(2 * len(self._table))
-            walk.rehash(self._meta, self._table, table)
+            walk.rehash(self._table, table, walk.shift_of(table))
             self._table = table
         self._tell()
         ends = np.cumsum(state.books["executed"], dtype=np.int64).tolist()

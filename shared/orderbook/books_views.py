@@ -132,7 +132,7 @@ class ArrayViews(Arrays):
     def place(self, publisher_id: int, instrument_id: int, order_id: int) -> Place | None:
         slot = self._slot(publisher_id, instrument_id)
         signed = np.uint64(order_id).astype(np.int64)
-        order = int(walk.find_order(self._meta, self._table, slot, signed)) if slot >= 0 else 0
+        order = int(walk.find_order(self._meta, self._table, self._orders, slot, signed)) if slot >= 0 else 0
         orders4 = self._orders.view(np.uint32)
         where = int(orders4[order * 8 + lo.O_LEVEL])
         if not order or where == lo.O_EXECUTED:

@@ -32,13 +32,13 @@ from shared.orderbook.pools import (
     find_order,
     forget,
     free_order,
-    home,
     level_at,
     list_touched,
     new_order,
     order_at,
     remember,
     side_at,
+    tag_of,
     unlist_executed,
 )
 from shared.orderbook.sides import (
@@ -239,27 +239,27 @@ def _prefetch_books(at: Any, record: Any, slots: Any, k: Any) -> Any:
 
 
 @inline
-def _likely(at: Any, record: Any, k: Any) -> Any:
-    """The order of record `k`, if it stands in the first or second place where it may; else 0."""
-    order_id = get(record, 2)
-    h = get(at.meta, lo.HOMES + (k & 15))
-    place = at.table + h * (lo.HASH_WORDS * 8)
-    after = at.table + (h + 1 & at.hash_mask) * (lo.HASH_WORDS * 8)
-    place = place if get(place, 0) == order_id else after
-    return get(place, 1) & pools.LOW_32 if get(place, 0) == order_id else I(0)
+def _likely(at: Any, k: Any) -> Any:
+    """The order that record `k` names, if its tag stands in the first or second place where it may; else 0."""
+    tag = get(at.meta, lo.TAGS + (k & 15))
+    h = tag >> at.hash_shift
+    place = at.table + h * 8
+    place = place if get4(place, 1) == tag else at.table + (h + 1 & at.hash_mask) * 8
+    return get4(place, 0) if get4(place, 1) == tag else I(0)
 
 
 @inline
 def _prefetch_orders(at: Any, record: Any, slots: Any, k: Any) -> Any:
     """With many orders: where records 12, 8 and 4 further on will find theirs, the order, its neighbours and level."""
-    soon = record + 12 * RECORD
-    h = home(at, get4(slots, k + 12) & lo.SLOT, get(soon, 2))
-    put(at.meta, lo.HOMES + (k + 12 & 15), h)
-    place = at.table + h * (lo.HASH_WORDS * 8)
+    tag = tag_of(at.seed, at.seed2, get4(slots, k + 12) & lo.SLOT, get(record + 12 * RECORD, 2))
+    put(at.meta, lo.TAGS + (k + 12 & 15), tag)
+    place = at.table + (tag >> at.hash_shift) * 8
     prefetch(place)
-    prefetch(place + 48)  # the next line, unless the search begins with its own
-    prefetch(order_at(at, _likely(at, record + 8 * RECORD, k + 8)))
-    order = order_at(at, _likely(at, record + 4 * RECORD, k + 4))
+    prefetch(place + 24)  # if the search begins near the end of a line, the next one
+    i = _likely(at, k + 8)
+    put(at.meta, lo.ORDERS + (k + 8 & 7), i)
+    prefetch(order_at(at, i))
+    order = order_at(at, get(at.meta, lo.ORDERS + (k + 4 & 7)))
     prefetch(order_at(at, get4(order, lo.O_PREV)))
     prefetch(order_at(at, get4(order, lo.O_NEXT)))
     prefetch(level_at(at, get4(order, lo.O_LEVEL) >> 2))
@@ -561,7 +561,7 @@ def _run(
         if is_order and flags & TOP_OR_LEVEL:
             state, effect, before, after, why = _aggregate(at, book, slot, record, which, state)
         elif is_order or action == ACTION_FILL:
-            i, h = find_order(at, slot, oid)
+            i, h, tag = find_order(at, slot, oid)
             order = order_at(at, i)
             where, had = get4(order, lo.O_LEVEL), get4(order, lo.O_SIZE)
             executed = i != 0 and where == lo.O_EXECUTED
@@ -644,7 +644,7 @@ def _run(
             if rests:
                 if i == 0:
                     i = new_order(at)
-                    remember(at, slot, h, oid, i)
+                    remember(at, h, tag, i)
                 state = append(at, book, slot << 1 | which, key, i, oid, get(record, 1), size, 0, state)
         elif action == ACTION_TRADE:
             why = _trade(at, book, record, o)

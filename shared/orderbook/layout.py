@@ -32,9 +32,11 @@ GRAVES = 28  # entries in the table of levels that are gone but were touched in 
 POSITION, REASON, SCANNED, CARRIED = 29, 30, 31, 32  # set to 0 when a run begins
 EARLY = 33  # entries of the dirty list that have become rows because a snapshot began
 CARRY_RECORDS = 34  # held back
+HASH_SHIFT = 35  # the first bits of a tag are left by it
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
-HOMES = 128  # + record & 15: where the order of a record a few on is looked for first
+ORDERS = 88  # + record & 7: the order that a record a few on names
+TAGS = 128  # + record & 15: the tag in the order table of what a record a few on names
 # Where each array begins, and how much there is room for; books.py keeps them true.
 AT_BOOKS, AT_INDEX, AT_TABLE, AT_ORDERS, AT_FILLS, AT_LEVELS, AT_CHUNKS, AT_CHUNK_N, AT_DIRS = range(96, 105)
 AT_DIRTY, AT_GRAVES, AT_SLOTS, AT_HELD, AT_TOUCHED, AT_BBO, AT_TRADES, AT_AUCTIONS, AT_EFFECTS = range(
@@ -99,12 +101,13 @@ LEVEL_WORDS = 4  # key (price, or ~price of an ask: the best is the largest), si
 L_COUNT, L_HEAD, L_TAIL, L_DIRTY = 4, 5, 6, 7  # L_DIRTY: 1 + place in the dirty list
 
 # --- chunks of a side's sorted levels ------------------------------------------------------------------------
-CAP = 64  # levels in a chunk
+CAP = 60  # levels in a chunk: an odd number of cache lines, so that the tops of chunks fall into all sets of a cache
 ENTRY_WORDS = 2  # key, level
 DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRST << k
 
 # --- order table: open addressing, linear probing, backward-shift deletion -----------------------------------
-HASH_WORDS = 2  # id, order | (slot + 1) << 32
+# A word a place: order | tag << 32, 0 if it is empty. A tag is a hash of id and slot; its first bits say where it is
+# looked for first. Equal tags of equal ids are of the same slot (pools.py), and the id stands in the order.
 
 # --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ------------
 # When its book enters a snapshot, an entry becomes the row to publish: key, -2 - owner, size, grave | count << 32.

@@ -16,6 +16,7 @@ from shared.orderbook.intrinsics import apart, fold, get, get4, inline, put, put
 U: Any = np.uint64  # as Any: casts, not types
 I: Any = np.int64  # noqa: E741
 MIX = U(0xD6E8_FEB8_6659_FD93)
+SPREAD = U(0x9E37_79B1)  # 2^32 / golden ratio, odd
 LOW_32 = 0xFFFF_FFFF
 
 # Bits of `mode`.
@@ -36,6 +37,7 @@ class At(NamedTuple):
     dirty: int
     graves: int
     hash_mask: int
+    hash_shift: int
     grave_mask: int
     seed: Any
     seed2: Any
@@ -47,8 +49,8 @@ def addresses(meta: Any, mode: Any) -> Any:
     return At(
         meta, get(meta, lo.AT_BOOKS), get(meta, lo.AT_TABLE), get(meta, lo.AT_ORDERS), get(meta, lo.AT_FILLS),
         get(meta, lo.AT_LEVELS), get(meta, lo.AT_CHUNKS), get(meta, lo.AT_CHUNK_N), get(meta, lo.AT_DIRS),
-        get(meta, lo.AT_DIRTY), get(meta, lo.AT_GRAVES), get(meta, lo.TABLE_CAP) - 1, get(meta, lo.GRAVE_CAP) - 1,
-        U(get(meta, lo.SEED)), U(get(meta, lo.SEED2)), mode,
+        get(meta, lo.AT_DIRTY), get(meta, lo.AT_GRAVES), get(meta, lo.TABLE_CAP) - 1, get(meta, lo.HASH_SHIFT),
+        get(meta, lo.GRAVE_CAP) - 1, U(get(meta, lo.SEED)), U(get(meta, lo.SEED2)), mode,
     )  # fmt: skip
 
 
@@ -94,22 +96,24 @@ def list_touched(at: Any, book: Any, slot: Any) -> Any:
 
 
 @inline
-def home(at: Any, slot: Any, order_id: Any) -> Any:
-    """Where an id of a book is looked for first."""
-    return I(fold(U(order_id) ^ at.seed, at.seed2 + U(slot) * MIX)) & at.hash_mask
+def tag_of(seed: Any, seed2: Any, slot: Any, order_id: Any) -> Any:
+    """32 bits of an id of a book; those of the same id in other books are others, since the factor is odd.
+
+    Nobody can choose ids whose tags are alike. Who could choose slots: it takes ten million books for a search of 5 µs.
+    """
+    return I(fold(U(order_id) ^ seed, seed2) + U(slot) * SPREAD) & LOW_32
 
 
 @inline
 def find_order(at: Any, slot: Any, order_id: Any) -> Any:
-    """(order, place in the table); order 0: there is none, the place is where it would go."""
-    h = home(at, slot, order_id)
+    """(order, its place in the table, its tag); order 0: there is none, the place is where it would go."""
+    tag = tag_of(at.seed, at.seed2, slot, order_id)
+    h = tag >> at.hash_shift
     while True:
-        entry = at.table + h * (lo.HASH_WORDS * 8)
-        found = get(entry, 1)
-        if found == 0:
-            return I(0), h
-        if get(entry, 0) == order_id and (found >> 32) == slot + 1:
-            return found & LOW_32, h
+        place = at.table + h * 8
+        i = get4(place, 0)
+        if i == 0 or (get4(place, 1) == tag and get(order_at(at, i), 0) == order_id):
+            return i, h, tag
         h = (h + 1) & at.hash_mask
 
 
@@ -119,30 +123,26 @@ def forget(at: Any, h: Any) -> Any:
     j = h
     while True:
         j = (j + 1) & at.hash_mask
-        entry = at.table + j * (lo.HASH_WORDS * 8)
-        found = get(entry, 1)
+        found = get(at.table, j)
         if found == 0:
             break
-        if ((j - home(at, (found >> 32) - 1, get(entry, 0))) & at.hash_mask) >= ((j - h) & at.hash_mask):
-            hole = at.table + h * (lo.HASH_WORDS * 8)
-            put(hole, 0, get(entry, 0))
-            put(hole, 1, found)
+        home = get4(at.table + j * 8, 1) >> at.hash_shift
+        if ((j - home) & at.hash_mask) >= ((j - h) & at.hash_mask):
+            put(at.table, h, found)
             h = j
-    put(at.table + h * (lo.HASH_WORDS * 8), 1, 0)
+    put(at.table, h, 0)
 
 
 @inline
-def remember(at: Any, slot: Any, h: Any, order_id: Any, i: Any) -> Any:
-    entry = at.table + h * (lo.HASH_WORDS * 8)
-    put(entry, 0, order_id)
-    put(entry, 1, i | (slot + 1) << 32)
+def remember(at: Any, h: Any, tag: Any, i: Any) -> Any:
+    put(at.table, h, i | tag << 32)
 
 
 @apart
 def forget_order(at: Any, slot: Any, i: Any) -> Any:
     """The order leaves the table, wherever it is in it."""
-    h = home(at, slot, get(order_at(at, i), 0))
-    while get(at.table + h * (lo.HASH_WORDS * 8), 1) & LOW_32 != i:
+    h = tag_of(at.seed, at.seed2, slot, get(order_at(at, i), 0)) >> at.hash_shift
+    while get4(at.table + h * 8, 0) != i:
         h = (h + 1) & at.hash_mask
     forget(at, h)
 

@@ -1,4 +1,4 @@
-"""The sorted levels of a side, in chunks of 64 under a directory, best level last; and the queues of their orders.
+"""The sorted levels of a side, in chunks under a directory, best level last; and the queues of their orders.
 
 A key is a price, or ~price of an ask: the best level of either side has the largest. Most work is near the top of the
 top chunk, so a place is first looked for among the best eight levels, without a branch a level.

@@ -6,11 +6,12 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from shared import units
 from shared.orderbook import layout as lo
 from shared.orderbook.intrinsics import fold
-from shared.orderbook.pools import MIX
+from shared.orderbook.pools import LOW_32, MIX, tag_of
 
 U: Any = np.uint64
 I: Any = np.int64  # noqa: E741
@@ -66,14 +67,15 @@ def queue(orders: Any, orders4: Any, levels4: Any, lv: Any, price: Any, side: An
 
 
 @nb.njit(cache=True, nogil=True)
-def find_order(meta: Any, table: Any, slot: Any, order_id: Any) -> Any:
+def find_order(meta: Any, table: Any, orders: Any, slot: Any, order_id: Any) -> Any:
     """The index of an order, 0 if there is none (or an executed one: its O_LEVEL says so)."""
-    mask = table.shape[0] // lo.HASH_WORDS - 1
-    h = I(fold(U(order_id) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * MIX)) & mask
-    while table[h * 2 + 1]:
-        if (table[h * 2 + 1] >> 32) == slot + 1 and table[h * 2] == order_id:
-            return table[h * 2 + 1] & 0xFFFF_FFFF
-        h = (h + 1) & mask
+    tag = tag_of(U(meta[lo.SEED]), U(meta[lo.SEED2]), slot, order_id)
+    h = tag >> meta[lo.HASH_SHIFT]
+    while table[h]:
+        i = table[h] & LOW_32
+        if (table[h] >> 32) & LOW_32 == tag and orders[i * lo.ORDER_WORDS] == order_id:
+            return i
+        h = (h + 1) & (table.shape[0] - 1)
     return I(0)
 
 
@@ -88,19 +90,25 @@ def ahead(orders4: Any, order: Any, out: Any) -> None:
         cur = I(orders4[cur * 8 + lo.O_PREV])
 
 
+def shift_of(table: NDArray[np.int64]) -> int:
+    """How far a tag is shifted to its first place in a table of this length, a power of two."""
+    return 33 - len(table).bit_length()
+
+
 @nb.njit(cache=True, nogil=True)
-def rehash(meta: Any, old: Any, new: Any) -> None:
+def _put_in(table: Any, shift: Any, entry: Any) -> None:
+    h = ((entry >> 32) & LOW_32) >> shift
+    while table[h]:
+        h = (h + 1) & (table.shape[0] - 1)
+    table[h] = entry
+
+
+@nb.njit(cache=True, nogil=True)
+def rehash(old: Any, new: Any, shift: Any) -> None:
     """Put all entries of the order table into a larger, empty one."""
-    mask = new.shape[0] // lo.HASH_WORDS - 1
-    seed, seed2 = U(meta[lo.SEED]), U(meta[lo.SEED2])
-    for i in range(old.shape[0] // lo.HASH_WORDS):
-        e = old[i * 2 + 1]
-        if e:
-            h = I(fold(U(old[i * 2]) ^ seed, seed2 + U((e >> 32) - 1) * MIX)) & mask
-            while new[h * 2 + 1]:
-                h = (h + 1) & mask
-            new[h * 2] = old[i * 2]
-            new[h * 2 + 1] = e
+    for i in range(old.shape[0]):
+        if old[i]:
+            _put_in(new, shift, old[i])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -181,7 +189,6 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
 @nb.njit(cache=True, nogil=True)
 def add_executed(meta: Any, books: Any, orders: Any, orders4: Any, table: Any, ids: Any, slot: Any) -> None:
     """Put ids the uncrossing has executed into a restored book. There is room for them."""
-    mask = table.shape[0] // lo.HASH_WORDS - 1
     b = slot * lo.BOOK_WORDS
     for i in range(ids.shape[0]):
         cur = meta[lo.ORDERS_USED]
@@ -196,11 +203,8 @@ def add_executed(meta: Any, books: Any, orders: Any, orders4: Any, table: Any, i
         books[b + lo.EXECUTED] = cur
         books[b + lo.EXECUTED_COUNT] += 1
         meta[lo.EXECUTED_ORDERS] += 1
-        h = I(fold(U(ids[i]) ^ U(meta[lo.SEED]), U(meta[lo.SEED2]) + U(slot) * MIX)) & mask
-        while table[h * 2 + 1]:
-            h = (h + 1) & mask
-        table[h * 2] = ids[i]
-        table[h * 2 + 1] = cur | (slot + 1) << 32
+        tag = tag_of(U(meta[lo.SEED]), U(meta[lo.SEED2]), slot, ids[i])
+        _put_in(table, meta[lo.HASH_SHIFT], cur | tag << 32)
 
 
 @nb.njit(cache=True, nogil=True)

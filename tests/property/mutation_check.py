@@ -79,7 +79,7 @@ MUTANTS = (
         "level + lo.L_TAIL * 4, 0, behind)",
     ),
     Mutant(
-        "table: an order pushed past a forgotten one is lost", "pools", "put(hole, 1, found)", "put(hole, 1, 0)"
+        "table: an order pushed past a forgotten one is lost", "pools", "put(at.table, h, found)", "put(at.table, h, 0)"
     ),
     Mutant(
         "level rows: a level that went and came back is told twice", "pools", "put4(level, lo.L_DIRTY, place)",
