@@ -29,6 +29,8 @@ from shared.settings import option
 
 log = logs.get("launcher")
 
+CONNECT_S = 0.5
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UpSettings:
@@ -168,6 +170,32 @@ def check_broker(url: str, prefix: str) -> None:
         broker.close()
 
 
+class Welcome:
+    """Says where the page is, once every gateway listens."""
+
+    def __init__(self, config: UpSettings, ports: list[int]) -> None:
+        self._config, self._ports = config, ports
+        self.is_said = False
+
+    def say(self) -> bool:
+        """Whether it has been said by now."""
+        if not self.is_said and all(map(self._listens, self._ports)):
+            addresses = ", ".join(f"http://{self._config.host}:{port}" for port in self._ports)
+            print(
+                f"mbostream: page and API on {addresses}   data in {self._config.data}   Ctrl-C stops it",
+                flush=True,
+            )
+            self.is_said = True
+        return self.is_said
+
+    def _listens(self, port: int) -> bool:
+        try:
+            socket.create_connection((self._config.host, port), CONNECT_S).close()
+        except OSError:
+            return False
+        return True
+
+
 def up(config: UpSettings, given: Mapping[str, Any] | None = None) -> int:
     """Start everything, watch it, stop it; the exit status. `given`: parsed options of the source."""
     logs.setup(config.log, config.log_level, service="launcher")
@@ -194,11 +222,11 @@ def up(config: UpSettings, given: Mapping[str, Any] | None = None) -> int:
     url = embedded.url if embedded else config.broker
     launcher = Launcher(embedded, children(config, url, ports, given))
     drain = Drain(url, config) if config.drain else None
+    welcome = Welcome(config, ports)
     try:
+        print("mbostream: starting", flush=True)
         launcher.start()
-        addresses = ", ".join(f"http://{config.host}:{port}" for port in ports)
-        print(f"mbostream: page and API on {addresses}   data in {config.data}   Ctrl-C stops it", flush=True)
-        status = launcher.run(stop, drain.is_done if drain else lambda: False)
+        status = launcher.run(stop, lambda: welcome.say() and drain is not None and drain.is_done())
         if drain and status == 0 and not stop.asked:
             drain.write_books()
         return status

@@ -91,8 +91,8 @@ def main() -> int:
     )
     advert.start()
     log.info("history API", url=url)
-    sys.stdout.write(f"{url}\n")  # to persist, whose status says it
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # persist, whose status says it, may be gone already
+        os.write(sys.stdout.fileno(), f"{url}\n".encode())
     server.run(sockets=[listener])
     end()
     advert.join(3.0)

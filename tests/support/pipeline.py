@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import httpx
 from httpx_sse import connect_sse
 
+from shared.embedded import die_with_parent
 from tests.support import eventually
 
 ADDRESS = re.compile(r"page and API on (http://[0-9.:]+)")
@@ -46,7 +47,13 @@ class Pipeline:
         self._log = self.log_path.open("wb")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("MBO_")} | (env or {})
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, env=environ, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environ,
+            text=True,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
 
     def __enter__(self) -> Pipeline:
