@@ -5,7 +5,7 @@ WARM := .venv/.warm
 AT_ONCE ?= 3# tests at once: most of their time is waiting for processes to start and die
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
-.PHONY: help install lock format check test test-all test-page chaos mutants bench soak curves demo browser screenshots \
+.PHONY: help install lock format check test test-all test-cluster test-page chaos mutants bench soak curves demo browser screenshots \
   containers alerts sbom clean
 
 help: ## list the verbs
@@ -44,8 +44,11 @@ check: install ## ruff, mypy strict, import contracts, wheel smoke test
 test: install ## all tests that fit into a few minutes
 	$(PY) -m pytest -q -n $(AT_ONCE) --dist loadfile -m "not slow and not browser"
 
-test-all: install browser ## every test, the long proofs too
+test-all: install browser test-cluster ## every test, the long proofs too
 	$(PY) -m pytest -q
+
+test-cluster: install ## the pipeline's tests once more, on a Redis Cluster of three nodes
+	MBO_TEST_BROKER_URL=cluster $(PY) -m pytest -q -m "not browser" tests/e2e
 
 chaos: install ## random faults on a running pipeline for MINUTES (default 1), then compare everything (CHAOS="--broker pair" …)
 	$(PY) -m tests.chaos --minutes $(or $(MINUTES),1) $(CHAOS)

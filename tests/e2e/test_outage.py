@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from shared.wire.keys import parse_id
 from tests.chaos.__main__ import stored_by_shard
 from tests.chaos.processes import running, send
 from tests.support import eventually
+from tests.support.cluster import Cluster
 from tests.support.fake_live_gateway import KEY, FakeGateway
 from tests.support.pipeline import Pipeline
 
 COUNT, RATE, INSTRUMENTS, SHARDS = 400_000, 25_000, 16, 4
 MEMORY = 24 << 20  # a day's worth of records in small: the market is larger than the broker may become
+NODE_MEMORY = 12 << 20  # of a cluster node that has half of the shards
 SYMBOLS = {10_001 + index: f"S{index + 1}" for index in range(INSTRUMENTS)}
 
 
@@ -32,7 +35,22 @@ def offsets(broker: Broker, feed: str, reader: str) -> list[int]:
     return [parse_id(text or b"0-0")[1] for text in found]
 
 
-def test_a_long_outage_of_persist_on_a_live_feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The memory of a broker (of each node of a cluster of its own, if the tests run on one), and how to get it."""
+    if not Pipeline.default_broker:
+        yield MEMORY, ("--broker-memory", str(MEMORY))
+        return
+    with Cluster(tmp_path / "cluster", proxied=False) as cluster:
+        for node in cluster.nodes:
+            node.client().config_set("maxmemory", NODE_MEMORY)
+        yield NODE_MEMORY, ("--broker", cluster.url)
+
+
+def test_a_long_outage_of_persist_on_a_live_feed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: tuple[int, tuple[str, ...]]
+) -> None:
+    limit, options = small
     monkeypatch.setenv("DATABENTO_API_KEY", KEY)
     spec = MarketSpec(seed=5, instruments=INSTRUMENTS, messages=COUNT, rate=3000, day_s=COUNT / 3000)
     market = np.concatenate([item for item in Simulation(spec).items() if not isinstance(item, dict)])
@@ -41,7 +59,7 @@ def test_a_long_outage_of_persist_on_a_live_feed(tmp_path: Path, monkeypatch: py
         FakeGateway(market, dict(SYMBOLS), rate=RATE) as gateway,
         Pipeline(
             data, "--source", "live", "--dataset", "TEST.SET", "--gateway", gateway.address, "--policy", "raw",
-            "--broker-memory", str(MEMORY), "--shards", str(SHARDS), env={"MBO_IMAGE_RECORDS": "10000"},
+            *options, "--shards", str(SHARDS), env={"MBO_IMAGE_RECORDS": "10000"},
         ) as pipeline,
     ):  # fmt: skip
         pipeline.address()
@@ -64,7 +82,7 @@ def test_a_long_outage_of_persist_on_a_live_feed(tmp_path: Path, monkeypatch: py
         finally:
             send(persist, signal.SIGCONT)
         assert offsets(broker, feed, "persist") == stopped
-        assert max(memory) < MEMORY * 0.8
+        assert max(memory) < limit * 0.8
         floors = [
             parse_id(broker.call("XRANGE", broker.keys.shard(feed, s, "in"), "-", "+", "COUNT", 1)[0][0])[1]
             for s in range(SHARDS)

@@ -111,15 +111,19 @@ class Cluster:
     def led_by_spare(self) -> bool:
         return self.nodes[NODES].client().role()[0] == b"master"
 
-    def fail_over(self) -> None:
-        """Whichever of the first node and the spare leads dies; the other takes over without what it was not sent."""
+    def fail_over(self, *, for_good: bool = False) -> None:
+        """Whichever of the first node and the spare leads dies; the other takes over without what it was not sent.
+
+        The dead one comes back as its replica, unless it is dead `for_good`.
+        """
         old, new = (NODES, 0) if self.led_by_spare else (0, NODES)
         eventually(lambda: self.follows(self.nodes[new]), timeout_s=60)
         self.proxies[old].cut()
         self.nodes[old].kill()
         eventually(lambda: self.nodes[new].client().role()[0] == b"master", timeout_s=60)
-        self.nodes[old].start()
-        self.proxies[old].heal()
+        if not for_good:
+            self.nodes[old].start()
+            self.proxies[old].heal()
 
     def hand_over(self) -> None:
         """The follower of the two leads from now on, by agreement: nothing is lost, the other says MOVED."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,14 +35,16 @@ class Pipeline:
 
     def __init__(self, data: Path, *args: str, env: dict[str, str] | None = None) -> None:
         self.data = data
-        self.url, self.prefix = f"unix://{data}/broker/broker.sock", ""
-        self.where: tuple[str, ...] = ("--data", str(data))
-        chosen: tuple[str, ...] = ()
         if self.default_broker and "--broker" not in args:
-            self.url, self.prefix = self.default_broker, f"t{zlib.crc32(bytes(data)):08x}."
-            self.where = chosen = ("--broker", self.url, "--prefix", self.prefix)
+            args = ("--broker", self.default_broker, "--prefix", f"t{zlib.crc32(bytes(data)):08x}.", *args)
+        said = dict(pairwise(args))
+        own = f"unix://{data}/broker/broker.sock"
+        self.url, self.prefix = said.get("--broker", own), said.get("--prefix", "")
+        self.where: tuple[str, ...] = ("--broker", self.url, "--prefix", self.prefix)
+        if self.url == own:
+            self.where = ("--data", str(data))
         command = [
-            sys.executable, "-m", "services", "up", "--data", str(data), "--port", "0", "--log", "json", *chosen, *args,
+            sys.executable, "-m", "services", "up", "--data", str(data), "--port", "0", "--log", "json", *args,
         ]  # fmt: skip
         self.log_path = data.with_suffix(".log")
         self._log = self.log_path.open("wb")
