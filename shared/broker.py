@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -173,7 +173,7 @@ class Broker:
     def connect(self) -> None:
         """Connect now and learn whether it is a cluster; raises BrokerLost.
 
-        On a cluster that was seen before, any node that answers will do.
+        On a cluster that was seen before, any node will do that answers and knows where all slots are.
         """
         known = sorted({address for _, _, address in self._slots})
         nodes = [self._seed, *map(self._node_at, known)]
@@ -195,12 +195,13 @@ class Broker:
         if self.is_cluster:
             node.send([("CLUSTER", "SLOTS")])
             here = str(node.pool.connection_kwargs.get("host", ""))  # what a node means that names no host
-            self._slots = [
+            slots = [
                 (int(low), int(high), (host.decode() if host else here, int(port)))
                 for low, high, (host, port, *_), *_ in node.receive()
             ]
-            if not self._slots:
-                raise ClusterDownError("no node serves any slot")
+            if sum(high - low + 1 for low, high, _ in slots) < REDIS_CLUSTER_HASH_SLOTS:
+                raise ClusterDownError("a cluster node knows no node for some slots")
+            self._slots = slots
 
     def _node_at(self, address: tuple[str, int]) -> _Node:
         if address not in self._nodes:
@@ -218,7 +219,7 @@ class Broker:
         for low, high, address in self._slots:
             if low <= slot <= high:
                 return self._node_at(address)
-        raise BrokerLost(f"no cluster node serves slot {slot}")
+        raise ClusterDownError(f"no cluster node serves slot {slot}")
 
     def _all_nodes(self) -> list[_Node]:
         """Every node that serves slots; the one server if it is no cluster."""

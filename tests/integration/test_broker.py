@@ -10,7 +10,7 @@ from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost
 from tests.support import eventually
-from tests.support.cluster import SLOTS, Cluster
+from tests.support.cluster import SLOTS, Cluster, node_of
 from tests.support.node import Node
 
 
@@ -58,6 +58,18 @@ def test_every_node_of_a_cluster_is_asked_also_when_the_first_is_gone_for_good(t
 
         eventually(lambda: rewritten()[1])
         assert not rewritten()[0]
+        broker.close()
+
+
+def test_a_cluster_node_that_has_lost_the_others_is_not_the_only_one_asked(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "c", proxied=False) as cluster:
+        broker = Broker(cluster.url, name="test")
+        keys = [key for key in map(str, range(100)) if node_of(key) != 0]
+        assert all(answers(broker, key) for key in keys)
+        for other in (1, 2):
+            cluster.nodes[0].client().execute_command("CLUSTER", "FORGET", cluster.id_of(other))
+        broker.close()
+        eventually(lambda: all(answers(broker, key) for key in keys))
         broker.close()
 
 

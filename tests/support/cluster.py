@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
 from tests.support import eventually
 from tests.support.node import Node
 from tests.support.proxy import Proxy
 
-SLOTS = 16384
 NODES = 3
 NODE_TIMEOUT_MS = 2000
 
