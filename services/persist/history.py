@@ -81,7 +81,10 @@ def main() -> int:
         stop.set()
 
     def wait_for_parent() -> None:
-        sys.stdin.buffer.read()
+        while os.read(
+            sys.stdin.fileno(), 1
+        ):  # not the file object: its lock is fatal to an interpreter that ends
+            pass
         end()
 
     signal.signal(signal.SIGTERM, end)

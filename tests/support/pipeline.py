@@ -40,9 +40,10 @@ class Pipeline:
         said = dict(pairwise(args))
         own = f"unix://{data}/broker/broker.sock"
         self.url, self.prefix = said.get("--broker", own), said.get("--prefix", "")
-        self.where: tuple[str, ...] = ("--broker", self.url, "--prefix", self.prefix)
-        if self.url == own:
-            self.where = ("--data", str(data))
+        self.is_embedded = self.url == own
+        self.where = (
+            ("--data", str(data)) if self.is_embedded else ("--broker", self.url, "--prefix", self.prefix)
+        )
         command = [
             sys.executable, "-m", "services", "up", "--data", str(data), "--port", "0", "--log", "json", *args,
         ]  # fmt: skip
