@@ -83,7 +83,7 @@ def main() -> int:
     def wait_for_parent() -> None:
         while os.read(
             sys.stdin.fileno(), 1
-        ):  # not the file object: its lock is fatal to an interpreter that ends
+        ):  # the file object's lock would be fatal to an interpreter that ends
             pass
         end()
 

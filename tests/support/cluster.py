@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import redis
@@ -129,8 +130,13 @@ class Cluster:
         """The follower of the two leads from now on, by agreement: nothing is lost, the other says MOVED."""
         new = self.nodes[0 if self.led_by_spare else NODES]
         eventually(lambda: self.follows(new), timeout_s=60)
-        new.client().execute_command("CLUSTER", "FAILOVER")
-        eventually(lambda: new.client().role()[0] == b"master", timeout_s=60)
+
+        def leads() -> bool:
+            with contextlib.suppress(redis.RedisError):  # the leader is cut off just now, or it is all done
+                new.client().execute_command("CLUSTER", "FAILOVER")
+            return bool(new.client().role()[0] == b"master")
+
+        eventually(leads, timeout_s=60, every_s=1)  # an offer that the leader does not take expires
 
     def start_move(self, key: str, to: int) -> None:
         """The slot of a key begins to move: a client is sent to the new node for what is there already."""
