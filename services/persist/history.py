@@ -81,9 +81,8 @@ def main() -> int:
         stop.set()
 
     def wait_for_parent() -> None:
-        while os.read(
-            sys.stdin.fileno(), 1
-        ):  # the file object's lock would be fatal to an interpreter that ends
+        # not by the file object: its lock would be fatal to an interpreter that ends
+        while os.read(sys.stdin.fileno(), 1):
             pass
         end()
 

@@ -67,6 +67,7 @@ def test_a_cluster_node_that_has_lost_the_others_is_not_the_only_one_asked(tmp_p
         keys = [key for key in map(str, range(100)) if node_of(key) != 0]
         assert all(answers(broker, key) for key in keys)
         for other in (1, 2):
+            cluster.nodes[other].client().config_set("cluster-require-full-coverage", "no")
             cluster.nodes[0].client().execute_command("CLUSTER", "FORGET", cluster.id_of(other))
         broker.close()
         eventually(lambda: all(answers(broker, key) for key in keys))
