@@ -10,7 +10,7 @@ from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost
 from tests.support import eventually
-from tests.support.cluster import SLOTS, Cluster, node_of
+from tests.support.cluster import SLOTS, Cluster, first_slot, node_of
 from tests.support.node import Node
 
 
@@ -62,16 +62,21 @@ def test_every_node_of_a_cluster_is_asked_also_when_the_first_is_gone_for_good(t
 
 
 def test_a_cluster_node_that_has_lost_the_others_is_not_the_only_one_asked(tmp_path: Path) -> None:
-    with Cluster(tmp_path / "c", proxied=False) as cluster:
-        broker = Broker(cluster.url, name="test")
-        keys = [key for key in map(str, range(100)) if node_of(key) != 0]
-        assert all(answers(broker, key) for key in keys)
-        for other in (1, 2):
-            cluster.nodes[other].client().config_set("cluster-require-full-coverage", "no")
-            cluster.nodes[0].client().execute_command("CLUSTER", "FORGET", cluster.id_of(other))
-        broker.close()
-        eventually(lambda: all(answers(broker, key) for key in keys))
-        broker.close()
+    alone = Node(tmp_path / "n", "--cluster-enabled", "yes")  # in the place of the first, with its slots
+    alone.start()
+    try:
+        alone.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, first_slot(1) - 1)
+        with Cluster(tmp_path / "c") as cluster:
+            broker = Broker(cluster.url, name="test")
+            keys = [key for key in map(str, range(100)) if node_of(key) != 0]
+            assert all(answers(broker, key) for key in keys)
+            cluster.proxies[0].switch(alone.socket)
+            cluster.proxies[0].heal()
+            broker.close()
+            eventually(lambda: all(answers(broker, key) for key in keys))
+            broker.close()
+    finally:
+        alone.kill()
 
 
 def test_a_cluster_node_that_names_no_host_is_where_it_was_asked(tmp_path: Path) -> None:
