@@ -369,7 +369,10 @@ def _dashboard(name: str, rows: list[Row]) -> dict[str, Any]:
     return {
         "uid": f"mbo-{name}", "title": f"mbostream: {name}", "tags": ["mbostream"], "schemaVersion": 39, "version": 1,
         "refresh": "5s", "time": {"from": "now-30m", "to": "now"}, "timezone": "", "editable": False,
-        "links": [{"type": "dashboards", "tags": ["mbostream"], "title": "mbostream", "keepTime": True}],
+        "links": [{
+            "type": "dashboards", "tags": ["mbostream"], "title": "mbostream", "tooltip": "", "icon": "dashboard",
+            "asDropdown": False, "targetBlank": False, "keepTime": True, "includeVars": True,
+        }],
         "templating": {"list": variables}, "panels": panels,
     }  # fmt: skip
 

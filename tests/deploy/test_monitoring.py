@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 from shared.metrics import METRICS
-from tests.deploy.tools import ROOT, run
+from tests.deploy import grafana
+from tests.deploy.tools import ROOT, run, tool
 
 MONITORING = ROOT / "monitoring"
 RULES = sorted((MONITORING / "prometheus" / "rules").glob("*.yml"))
@@ -165,6 +167,27 @@ def test_alert_says_what_to_do_and_where_to_read_on(name: str) -> None:
 def test_guide_speaks_of_no_alert_that_is_gone() -> None:
     guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^#+ (Mbo\w+)$", guide, flags=re.MULTILINE)) == set(ALERTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoilt", [False, True], ids=["as they are", "spoilt"])
+def test_dashboards_are_what_grafana_takes(spoilt: bool) -> None:
+    """With the model of Grafana's SDK, from PyPI, in an environment of its own."""
+    paths = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+    boards = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    if spoilt:
+        for board in boards.values():
+            board["editible"] = False
+            board["panels"][1]["fieldConfig"]["defaults"]["custom"]["fillOpacitty"] = 5
+            board["panels"][1]["targets"][0]["expression"] = "up"
+    packages = [part for name in grafana.PACKAGES for part in ("--with", name)]
+    command = [tool("uv"), "run", "--quiet", "--isolated", "--no-project", *packages]
+    done = subprocess.run(
+        [*command, "python", "-m", grafana.__name__],
+        cwd=ROOT, input=json.dumps(boards), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == (3 * len(boards) if spoilt else 0), done.stdout
 
 
 def test_grafana_finds_its_dashboards_and_data() -> None:
