@@ -34,6 +34,11 @@ def pipeline(engine: Engine) -> None:
     until("2 gateways run", lambda: len(engine.containers("gateway")) == 2)
     until("records go on", grows())
 
+    crashed = engine.containers("book")[1]
+    worker = json.loads(engine.admin(crashed, "/readyz"))["worker"]
+    engine.kill_inside(crashed)
+    until("a worker that crashed is back, and owns shards", lambda: len(owners() - {worker}) == 4)
+
     victim = engine.containers("book")[0]
     worker = json.loads(engine.admin(victim, "/readyz"))["worker"]
     engine.run("kill", "--signal", "KILL", victim)
