@@ -25,7 +25,7 @@ from shared.wire.keys import parse_id, stream_id
 log = logs.get("gateway")
 
 BLOCK_MS = 100  # a shard that is new waits so long at most
-COUNT = 16  # entries a stream and reply; an entry holds at most about 4000 records
+COUNT = 16  # entries a stream and reply; an entry holds at most 8000 records
 
 At = tuple[int, int]  # (session, ordinal)
 

@@ -47,7 +47,7 @@ class IngestSettings(ServiceSettings):
     readers: tuple[str, ...] = option(
         ("book", "persist"), "required readers: trimming and back-pressure wait for them"
     )
-    entry_records: int = option(4000, "most records in one stream entry")
+    entry_records: int = option(8000, "most records in one stream entry")
     floor_ms: float = option(1.0, "least time between two flushes of a feed")
     busy_floor_ms: float = option(1.0, "the same while records flow without a pause; at most 5")
     max_backlog: int = option(
