@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from shared import units
 from shared.orderbook import layout as lo
+from shared.orderbook.compiled import reader
 from shared.orderbook.intrinsics import fold
 from shared.orderbook.pools import LOW_32, MIX, tag_of
 
@@ -17,7 +17,7 @@ U: Any = np.uint64
 I: Any = np.int64  # noqa: E741
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def side_levels(
     books: Any, levels: Any, levels4: Any, chunks: Any, chunk_n: Any, dirs: Any, slot: Any, side: Any,
     limit: Any, out: Any, at: Any,
@@ -48,7 +48,7 @@ def side_levels(
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def queue(orders: Any, orders4: Any, levels4: Any, lv: Any, price: Any, side: Any, out: Any, at: Any) -> Any:
     """Put the orders of one level in queue order as ORDER rows from row `at` on; returns how many."""
     n = I(0)
@@ -66,7 +66,7 @@ def queue(orders: Any, orders4: Any, levels4: Any, lv: Any, price: Any, side: An
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def find_order(meta: Any, table: Any, orders: Any, slot: Any, order_id: Any) -> Any:
     """The index of an order, 0 if there is none (or an executed one: its O_LEVEL says so)."""
     tag = tag_of(U(meta[lo.SEED]), U(meta[lo.SEED2]), slot, order_id)
@@ -79,7 +79,7 @@ def find_order(meta: Any, table: Any, orders: Any, slot: Any, order_id: Any) -> 
     return I(0)
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def ahead(orders4: Any, order: Any, out: Any) -> None:
     """out[0], out[1] = orders and size before `order` in its queue."""
     out[0] = out[1] = 0
@@ -95,7 +95,7 @@ def shift_of(table: NDArray[np.int64]) -> int:
     return 33 - len(table).bit_length()
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def _put_in(table: Any, shift: Any, entry: Any) -> None:
     h = ((entry >> 32) & LOW_32) >> shift
     while table[h]:
@@ -103,7 +103,7 @@ def _put_in(table: Any, shift: Any, entry: Any) -> None:
     table[h] = entry
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def rehash(old: Any, new: Any, shift: Any) -> None:
     """Put all entries of the order table into a larger, empty one."""
     for i in range(old.shape[0]):
@@ -111,7 +111,7 @@ def rehash(old: Any, new: Any, shift: Any) -> None:
             _put_in(new, shift, old[i])
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def reindex(meta: Any, books: Any, index: Any, slots: Any) -> None:
     """Fill the empty table of books with `slots`."""
     mask = index.shape[0] - 1
@@ -123,7 +123,7 @@ def reindex(meta: Any, books: Any, index: Any, slots: Any) -> None:
         index[h] = slot + 1
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def find_book(meta: Any, books: Any, index: Any, key: Any) -> Any:
     """The slot of a book key, −1 if there is none."""
     mask = index.shape[0] - 1
@@ -136,7 +136,7 @@ def find_book(meta: Any, books: Any, index: Any, key: Any) -> Any:
     return I(-1)
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def find_level(books: Any, chunks: Any, chunk_n: Any, dirs: Any, slot: Any, side: Any, key: Any) -> Any:
     """The level of a key, 0 if there is none."""
     sb = slot * lo.BOOK_WORDS + lo.SIDE + 4 * side
@@ -163,7 +163,7 @@ def find_level(books: Any, chunks: Any, chunk_n: Any, dirs: Any, slot: Any, side
     return I(0)
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None:
     """After the pending part of the dirty list was put in order: point its levels and graves back at it."""
     mask = graves.shape[0] - 1
@@ -186,7 +186,7 @@ def mark_dirty(meta: Any, dirty: Any, levels4: Any, graves: Any, n: Any) -> None
     meta[lo.DIRTY] = n
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def add_executed(meta: Any, books: Any, orders: Any, orders4: Any, table: Any, ids: Any, slot: Any) -> None:
     """Put ids the uncrossing has executed into a restored book. There is room for them."""
     b = slot * lo.BOOK_WORDS
@@ -207,7 +207,7 @@ def add_executed(meta: Any, books: Any, orders: Any, orders4: Any, table: Any, i
         _put_in(table, meta[lo.HASH_SHIFT], cur | tag << 32)
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def executed_ids(books: Any, orders: Any, orders4: Any, slot: Any, out: Any) -> Any:
     """The ids of a book's executed orders, in no order; returns how many."""
     n = I(0)
@@ -219,7 +219,7 @@ def executed_ids(books: Any, orders: Any, orders4: Any, slot: Any, out: Any) -> 
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@reader
 def freeze(
     orders: Any, orders4: Any, levels4: Any, chunks: Any, chunk_n: Any, dirs: Any, books: Any, slots: Any,
     out_levels: Any, out_orders: Any,
