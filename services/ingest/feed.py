@@ -104,6 +104,7 @@ class Feed:
         self._ahead, self.state, self.has_ended, self._is_exhausted = None, "opening", False, False
         self._detour, self._spec = None, resume.spec
         if self.feed_back is not None:
+            metrics.get("mbo_ingest_journaled_items").labels(self.name).set(0)
             self.feed_back.owned = Owned(
                 self.publisher.lease.token, resume.session, self.publisher.shards, resume.spec
             )

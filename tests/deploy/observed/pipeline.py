@@ -15,6 +15,7 @@ from typing import Any
 from shared.embedded import EmbeddedBroker
 from tests.deploy.observed.servers import free_port
 from tests.support import eventually
+from tests.support.fake_live_gateway import FakeGateway
 
 READY_S = 90.0
 
@@ -63,18 +64,16 @@ class Service:
 class Pipeline:
     """Ingest of a simulated market, two workers, persist, a gateway."""
 
-    def __init__(self, folder: Path, *, level: str = "info", ingest: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, level: str = "info") -> None:
         self.folder = folder
         self.broker = EmbeddedBroker(folder / "broker", max_memory="512mb")
-        common = ("--broker", self.broker.url, "--log-level", level)
+        common = self._common = ("--broker", self.broker.url, "--log-level", level)
         source = ("--source", "sim", "--speed", "1", "--instruments", "16", "--shards", "4")
         self.port = free_port()
         self.services = {
             service.name: service
             for service in (
-                Service(
-                    "ingest", "ingest", folder, *common, "--data", str(folder / "data"), *(ingest or source)
-                ),
+                Service("ingest", "ingest", folder, *common, "--data", str(folder / "data"), *source),
                 Service("book-0", "book", folder, *common),
                 Service("book-1", "book", folder, *common),
                 Service("persist", "persist", folder, *common, "--data", str(folder / "data")),
@@ -82,6 +81,15 @@ class Pipeline:
             )
         }
         self.address = f"http://127.0.0.1:{self.port}"
+
+    def add_live(self, gateway: FakeGateway) -> None:
+        """A second feed, of a gateway that speaks Databento's protocol."""
+        key = self.folder / "key"
+        key.write_text(gateway.key, encoding="utf-8")
+        self.services["live"] = Service(
+            "live", "ingest", self.folder, *self._common, "--source", "live", "--dataset", gateway.dataset,
+            "--gateway", gateway.address, "--key-file", str(key), "--data", str(self.folder / "live"),
+        )  # fmt: skip
 
     def __getitem__(self, name: str) -> Service:
         return self.services[name]
@@ -109,8 +117,8 @@ class Pipeline:
         self.broker.process.wait()
 
     def close(self) -> None:
-        for name in ("ingest", "book-0", "book-1", "persist", "gateway"):
-            self.services[name].stop()
+        for service in self.services.values():
+            service.stop()
         self.broker.stop()
 
 
