@@ -95,10 +95,15 @@ class Pipeline:
         return self.services[name]
 
     def start(self) -> None:
-        self.broker.start()
-        for service in self.services.values():
-            service.start()
-        self.wait_ready()
+        """All of it until it is ready; or nothing, if that takes too long."""
+        try:
+            self.broker.start()
+            for service in self.services.values():
+                service.start()
+            self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
 
     def wait_ready(self) -> None:
         for service in self.services.values():
