@@ -36,7 +36,7 @@ from shared.units import F_LAST, UNDEF_PX
 
 FEED = "bench"
 CHUNK = 32_768  # as services/persist/writer.py joins entries
-COMMIT = 200_000
+COMMIT = 500_000
 HOUR_NS = 3600 * 1_000_000_000
 FIRST_ID = 1_000
 

@@ -14,7 +14,7 @@ class PersistSettings(ServiceSettings):
     data: str = option("mbo-data", "data directory: files are DATA/store/<feed>.sqlite")
     feeds: tuple[str, ...] = option((), "feeds to record; none named: every feed of the broker")
     commit_ms: int = option(500, "longest time a record waits for its commit")
-    commit_records: int = option(200_000, "records read before a commit is made at once")
+    commit_records: int = option(500_000, "records read before a commit is made at once")
     poll_ms: int = option(20, "pause between two looks at quiet streams")
     image_records: int = option(1_000_000, "most records of a shard between two book images")
     image_s: int = option(600, "most seconds of market time between two images of a shard that had records")
