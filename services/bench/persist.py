@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from services.bench import row_store
 from services.persist.local import LocalHistory
 from services.persist.recorder import Cadence, Recorder
 from services.persist.runs import Run
@@ -39,6 +40,7 @@ CHUNK = 32_768  # as services/persist/writer.py joins entries
 COMMIT = 500_000
 HOUR_NS = 3600 * 1_000_000_000
 FIRST_ID = 1_000
+ROW_RECORDS = 200_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +137,7 @@ def measure(rows: Rows, instruments: int, one: Rows) -> dict[str, Any]:
         result["mbo_bytes_a_record"], result["bbo_bytes_a_record"] = (total / n for total in sums.fetchone())
         db.close()
         result["file_bytes_a_record"] = store_path(data, FEED).stat().st_size / n
+        result["row_a_record_per_s"] = row_store.records_per_s(rows[:ROW_RECORDS])  # what it is compared with
         result |= reading(rows, LocalHistory(data))
     finally:
         shutil.rmtree(data)

@@ -2,6 +2,7 @@
 
 A broker, a feed made here (entries as a book worker commits them), one gateway process and one load client process.
 The load client is not the bottleneck if its own CPU stays below one core: it is printed as `client_cpu_percent`.
+Where sse-starlette is installed (`pip install sse-starlette`), it serves the same clients in the same run.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.bench import sse_rival
 from services.bench.processes import Gateway, cpu_s, pin, rss_bytes
 from services.bench.producer import SYMBOL, Producer
+from services.bench.sse_rival import Rival
 from shared.embedded import EmbeddedBroker
 
 WARM_S = 1.5
@@ -75,36 +79,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="the gateway has one CPU for itself, everything else the others",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object (a list for --scenario all)")
+    parser.add_argument("--json", action="store_true", help="one JSON object, a list of several")
 
 
 def run(args: argparse.Namespace) -> int:
     names = list(SCENARIOS) if args.scenario == "all" else [args.scenario]
     cpus = sorted(os.sched_getaffinity(0)) if args.pin else []
     found = []
+    options = args.gateway.split()
     for name in names:
         scenario = dict(SCENARIOS[name])
         scenario.update({k: v for k, v in (("clients", args.clients), ("rate", args.rate)) if v is not None})
-        runs = sorted(
-            (measure(scenario, args.seconds, args.gateway.split(), cpus) for _ in range(args.runs)),
-            key=lambda run: run["latency_ms"]["p99"],
-        )
-        spread = [round(run["latency_ms"]["p99"], 1) for run in runs]
-        result = {"scenario": name, **runs[len(runs) // 2], "p99_ms_of_runs": spread}
-        found.append(result)
-        if not args.json:
-            latency = result["latency_ms"]
-            print(
-                f"{name:10} {result['clients']} clients  {result['events_per_s']:,.0f} events/s  "
-                f"{result['records_per_s']:,.0f} records/s  "
-                f"p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms {result['p99_ms_of_runs']}  "
-                f"{result['kb_per_client']:.1f} KB a client, {result['clients_mb']:.0f} MB  "
-                f"connect {result['storm_s']:.2f} s  gateway {result['cpu_percent']:.0f} % CPU, load client "
-                f"{result['client_cpu_percent']:.0f} %   budget: {scenario['budget']}"
-            )
+        sides = {name: partial(measure, scenario, args.seconds, options, cpus)}
+        if name == "fanout" and sse_rival.is_installed():
+            sides[f"{name}, {sse_rival.NAME}"] = partial(measure_rival, scenario, args.seconds, cpus)
+        for side, once in sides.items():
+            found.append(_median(side, scenario, [once() for _ in range(args.runs)], quiet=args.json))
     if args.json:
-        print(json.dumps(found if args.scenario == "all" else found[0]))
+        print(json.dumps(found if len(found) > 1 else found[0]))
     return 0
+
+
+def _median(
+    name: str, scenario: dict[str, Any], runs: list[dict[str, Any]], *, quiet: bool
+) -> dict[str, Any]:
+    """The run with the median p99, and the p99 of all."""
+    runs = sorted(runs, key=lambda run: run["latency_ms"]["p99"])
+    spread = [round(run["latency_ms"]["p99"], 1) for run in runs]
+    result = {"scenario": name, **runs[len(runs) // 2], "p99_ms_of_runs": spread}
+    if not quiet:
+        latency = result["latency_ms"]
+        print(
+            f"{name:10} {result['clients']} clients  {result['events_per_s']:,.0f} events/s  "
+            f"{result['records_per_s']:,.0f} records/s  "
+            f"p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms {result['p99_ms_of_runs']}  "
+            f"{result['kb_per_client']:.1f} KB a client, {result['clients_mb']:.0f} MB  "
+            f"connect {result['storm_s']:.2f} s  gateway {result['cpu_percent']:.0f} % CPU, load client "
+            f"{result['client_cpu_percent']:.0f} %   budget: {scenario['budget']}"
+        )
+    return result
 
 
 def measure(
@@ -125,15 +138,28 @@ def measure(
                 pin(gateway.process.pid, cpus[:1])
                 pin(server.process.pid, cpus[1:])
                 pin(os.getpid(), cpus[1:])  # the producer's threads, and the load client, which inherits it
-            return {**_measure(scenario, seconds, producer, gateway), "pinned": len(cpus) > 1}
+            found = _measure(scenario, seconds, gateway, producer.start)
+            return {**found, "pinned": len(cpus) > 1}
         finally:
             gateway.close()
             producer.close()
             server.stop()
 
 
+def measure_rival(scenario: dict[str, Any], seconds: float, cpus: Sequence[int] = ()) -> dict[str, Any]:
+    """The same clients and rate on sse-starlette, which needs no broker."""
+    rival = Rival(scenario["rate"])
+    try:
+        if len(cpus) > 1:
+            pin(rival.process.pid, cpus[:1])
+            pin(os.getpid(), cpus[1:])
+        return {**_measure(scenario, seconds, rival, lambda rate: None), "pinned": len(cpus) > 1}
+    finally:
+        rival.close()
+
+
 def _measure(
-    scenario: dict[str, Any], seconds: float, producer: Producer, gateway: Gateway
+    scenario: dict[str, Any], seconds: float, gateway: Gateway | Rival, start: Callable[[float], None]
 ) -> dict[str, Any]:
     job = {
         "port": int(gateway.port),
@@ -158,7 +184,7 @@ def _measure(
     connected = json.loads(load.stdout.readline())
     rss = rss_bytes(gateway.process.pid)
     if scenario["rate"]:
-        producer.start(scenario["rate"])
+        start(scenario["rate"])
     time.sleep(WARM_S)
     cpu, wall = cpu_s(gateway.process.pid), time.monotonic()
     result = json.loads(load.stdout.readline())
