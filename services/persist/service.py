@@ -137,7 +137,7 @@ class PersistService:
                 self._feeds[name] = self._make(name)
         for name, feed in self._feeds.items():
             if feed.is_open:
-                if feed.writer.lost_broker():
+                if feed.writer.told.is_lost():
                     raise feed.writer.reopen_needed()
                 self._measure(name, feed)
                 if feed.retention.is_due(self._looked):

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from services.persist.chunks import after, coalesce
 from services.persist.recorder import Cadence, Recorder
-from services.persist.runs import Run, begin_run, newest_run
+from services.persist.runs import begin_run, newest_run
 from services.persist.store import Store, store_error
+from services.persist.told import Stored, Told
 from shared import logs
 from shared.blocks import Encoder
 from shared.broker import Broker, Entry
@@ -30,14 +31,13 @@ from shared.wire.keys import parse_id, stream_id
 log = logs.get("persist")
 
 PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
-MARKER = "persist_run"  # field of `:pos`: which run our offset speaks of
 
 
 class Committing(NamedTuple):
     """A transaction that is being made durable, and the offsets to report once it is."""
 
     seconds: Future[float]  # that it all took
-    offsets: list[tuple[Shard, int]]
+    offsets: list[Stored]
     records: int  # that the writer had read by then
 
 
@@ -49,10 +49,8 @@ class Shard:
         self.recorder: Recorder | None = None
         self.session = 0
         self.ordinal = 0  # last read
-        self.stored = 0  # last told to the broker
         self.gap_since: float | None = None  # monotonic
         self.gap_upto = 0  # `:in` goes on there; what lies before is waited for
-        self.reported: Run | None = None  # the run the broker was told an offset of
 
     @property
     def after(self) -> str:
@@ -74,6 +72,7 @@ class FeedWriter:
     ) -> None:
         self.feed, self.path = feed, path
         self._broker, self._clock, self._cadence, self._gap_wait_s = broker, clock, cadence, gap_wait_s
+        self.told = Told(broker, feed)
         self._encoder = Encoder()
         self.store: Store | None = None
         self.shards: list[Shard] = []
@@ -103,7 +102,7 @@ class FeedWriter:
                 self._place(store, shard, int(meta["session"]))
         except sqlite3.Error as error:
             raise store_error(self.path, error) from error
-        self._report([(shard, shard.recorder.offset) for shard in self.shards if shard.recorder is not None])
+        self.told.report(_stored(self.shards))
         log.info(
             "store opened", feed=self.feed, path=str(self.path), at=[shard.after for shard in self.shards]
         )
@@ -111,23 +110,10 @@ class FeedWriter:
 
     def _place(self, store: Store, shard: Shard, session: int) -> None:
         run = newest_run(store.db, shard.number)
-        if run is None or run.session > session or not self._is_same(run, shard.number, session):
+        if run is None or run.session > session or not self.told.is_same(run, shard.number, session):
             return  # from the beginning of the stream, as a new run
         shard.recorder = Recorder.load(store.db, run, shard.number, self._cadence, self._encoder)
         shard.session, shard.ordinal = run.session, shard.recorder.offset
-
-    def _is_same(self, run: Run, shard: int, session: int) -> bool:
-        """Whether the broker's session with this number is the one recorded: it may have lost all and begun again."""
-        if run.session < session:
-            return True  # the end of an older session, then the newer ones
-        keys = self._broker.keys
-        marker, head = self._broker.pipe([
-            ("HGET", keys.shard(self.feed, shard, "pos"), MARKER),
-            ("XRANGE", keys.shard(self.feed, shard, "in"), stream_id(session, 1), stream_id(session, 1)),
-        ])  # fmt: skip
-        if head:
-            return run.began_with(decode_in(head[0][1][1]).control or {})
-        return marker is not None and marker.decode() == run.marker
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -280,9 +266,8 @@ class FeedWriter:
                     shard.recorder.save(db, self._clock.now_ns())
             except sqlite3.Error as error:
                 raise self._undone(error) from error
-            offsets = [(shard, shard.recorder.offset) for shard in changed if shard.recorder is not None]
             seconds = self._disk.submit(_make_durable, db, begun)
-            self._committing = Committing(seconds, offsets, self.records)
+            self._committing = Committing(seconds, _stored(changed), self.records)
         self.pending, self.oldest = 0, None
 
     def settle(self, *, wait: bool = True) -> float | None:
@@ -297,7 +282,7 @@ class FeedWriter:
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self.recorded = committing.records
-        self._report(committing.offsets)
+        self.told.report(committing.offsets)
         return seconds
 
     def _undone(self, error: sqlite3.Error) -> StoreError:
@@ -305,37 +290,6 @@ class FeedWriter:
         if self.store.db.in_transaction:
             self.store.db.execute("ROLLBACK")
         return store_error(self.path, error)
-
-    def _report(self, offsets: Iterable[tuple[Shard, int]]) -> None:
-        commands = []
-        for shard, offset in offsets:
-            assert shard.recorder is not None
-            run = shard.recorder.run
-            shard.reported = run
-            where = {"feed": self.feed, "session": run.session, "shard": shard.number}
-            log.debug("stored", **where, ordinal=offset, n=offset - shard.stored)
-            shard.stored = offset
-            key = self._broker.keys.shard(self.feed, shard.number, "pos")
-            commands.append(("HSET", key, "persist", stream_id(run.session, offset), MARKER, run.marker))
-        if commands:
-            self._broker.pipe(commands)
-
-    def lost_broker(self) -> bool:
-        """Whether the broker no longer knows what it was told: it lost its data, so our place in it means nothing."""
-        told = [(shard.number, shard.reported) for shard in self.shards if shard.reported is not None]
-        if not told:
-            return False
-        keys = self._broker.keys
-        meta, *markers = self._broker.pipe(
-            [("HGET", keys.feed(self.feed, "meta"), "session")]
-            + [("HGET", keys.shard(self.feed, number, "pos"), MARKER) for number, _ in told]
-        )
-        if meta is None or int(meta) < max(run.session for _, run in told):
-            return True
-        return any(
-            marker is None or marker.decode() != run.marker
-            for (_, run), marker in zip(told, markers, strict=True)
-        )
 
     def close(self) -> None:
         """Drop what is not committed and release the file."""
@@ -346,11 +300,20 @@ class FeedWriter:
             self.store.close()
             self.store = None
         self.shards, self.pending, self.oldest, self.records = [], 0, None, self.recorded
+        self.told.forget()
 
     def reopen_needed(self) -> Gap:
         return Gap(
             f"the broker lost what it knew of {self.feed}: reading it from its beginning", feed=self.feed
         )
+
+
+def _stored(shards: Iterable[Shard]) -> list[Stored]:
+    return [
+        Stored(shard.number, shard.recorder.run, shard.recorder.offset)
+        for shard in shards
+        if shard.recorder is not None
+    ]
 
 
 def _make_durable(db: sqlite3.Connection, begun: float) -> float:

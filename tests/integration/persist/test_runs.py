@@ -37,10 +37,10 @@ def test_a_broker_that_lost_everything_begins_a_new_run_under_the_same_number(
     recorder = writer(broker_url, prefix, tmp_path, block_rows=400)
     recorder.open()
     drain(recorder)
-    assert not recorder.lost_broker()
+    assert not recorder.told.is_lost()
     for name in ("in", "pos"):
         broker.call("DEL", one.stream(0, name))
-    assert recorder.lost_broker()
+    assert recorder.told.is_lost()
     recorder.close()
     two = Feed(broker, identity="a", began=6)
     two.records(random_rows(300, seed=4))
@@ -69,7 +69,7 @@ def test_a_file_that_comes_again_after_the_broker_lost_everything_is_stored_once
         drain(recorder)
         for name in ("in", "pos"):
             broker.call("DEL", feed.stream(0, name))
-        assert recorder.lost_broker()
+        assert recorder.told.is_lost()
         recorder.close()
     history = LocalHistory(tmp_path)
     sessions = [(info.run, info.policy, info.records) for info in history.sessions("feed")]
