@@ -24,6 +24,7 @@ from shared.errors import StoreError
 log = logs.get("persist")
 
 DISCOVER_S = 1.0  # between two looks for new feeds and at the broker's health
+AT_ONCE_RECORDS = 16_384  # a pass that found fewer is followed by a pause: few large passes cost less than many small
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0  # of a feed whose file or disk failed
 FATAL = ("locked", "unwritable")
 
@@ -167,7 +168,7 @@ class PersistService:
         if feed.is_open and writer.due(self.settings.commit_records, self.settings.commit_ms):
             self._settle(name, feed)
             self._guard(name, feed, writer.commit)
-        return bool(read)
+        return read >= AT_ONCE_RECORDS
 
     def _settle(self, name: str, feed: Feed, *, wait: bool = True) -> None:
         """End the commit that is on its way, and count it."""
