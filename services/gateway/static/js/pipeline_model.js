@@ -28,7 +28,10 @@ export class PipelineModel {
 
   take(answer, now) {
     this.stale = false;
-    const seconds = this.at ? (now - this.at) / 1000 : null;
+    if (answer.ts_gateway === this.stamp) return; // the gateway has not asked the broker again: no rates from that
+    const since = this.stamp ? Number(BigInt(answer.ts_gateway) - BigInt(this.stamp)) / 1e9 : 0;
+    const seconds = since > 0 ? since : null; // another gateway's look may be older
+    this.stamp = answer.ts_gateway;
     this.at = now;
     const ownerOf = (p) => p.detail?.worker ?? p.id; // a worker may hold shards under a name of its own
     for (const p of answer.processes) if (p.role === "book") this.color(ownerOf(p));
