@@ -58,7 +58,9 @@ class Pipeline:
             for row in seen["processes"]
         ]  # fmt: skip
         return {
-            "ts_gateway": str(round(seen["at"] * 1e9)),  # when the broker was asked: rates are made of two of these
+            "ts_gateway": str(
+                round(seen["at"] * 1e9)
+            ),  # when the broker was asked: rates are made of two of these
             "gateway": self._name,
             "feeds": feeds,
             "processes": processes,

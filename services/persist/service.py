@@ -24,7 +24,9 @@ from shared.errors import StoreError
 log = logs.get("persist")
 
 DISCOVER_S = 1.0  # between two looks for new feeds and at the broker's health
-AT_ONCE_RECORDS = 16_384  # a pass that found fewer is followed by a pause: few large passes cost less than many small
+AT_ONCE_RECORDS = (
+    16_384  # a pass that found fewer is followed by a pause: few large passes cost less than many small
+)
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0  # of a feed whose file or disk failed
 FATAL = ("locked", "unwritable")
 

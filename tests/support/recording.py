@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from services.persist.local import LocalHistory
 from services.persist.recorder import Cadence
 from services.persist.store import store_path
 from services.persist.writer import FeedWriter
@@ -137,6 +138,15 @@ def drain(writer: FeedWriter, *, commit_every: int = 1) -> None:
             writer.settle()
     writer.commit()
     writer.settle()
+
+
+def finishes(writer: FeedWriter, data: Path, feed: Feed) -> None:
+    """Opened anew it goes on where the file is, and at the end everything is stored."""
+    writer.close()
+    writer.open()
+    drain(writer)
+    writer.close()
+    assert_stored(LocalHistory(data), feed)
 
 
 def flatten(entries: list[InEntry]) -> tuple[Rows, dict[int, dict[str, Any]]]:

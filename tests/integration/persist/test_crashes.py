@@ -16,12 +16,11 @@ import pytest
 
 from services.persist.local import LocalHistory
 from services.persist.store import open_reader, store_path
-from services.persist.writer import FeedWriter
 from shared.broker import Broker
 from shared.wire.keys import parse_id
 from tests.support import eventually
 from tests.support.mbo import random_rows
-from tests.support.recording import Feed, assert_stored, drain, flatten, writer
+from tests.support.recording import Feed, assert_stored, drain, finishes, flatten, writer
 
 SECTOR = 512  # what a disk writes whole
 
@@ -125,11 +124,7 @@ def _survives(data: Path, feed: Feed, known: list[int]) -> None:
 
 
 def _recovers(broker_url: str, prefix: str, data: Path, feed: Feed) -> None:
-    recorder: FeedWriter = writer(broker_url, prefix, data, block_rows=400)
-    recorder.open()
-    drain(recorder)
-    recorder.close()
-    assert_stored(LocalHistory(data), feed)
+    finishes(writer(broker_url, prefix, data, block_rows=400), data, feed)
 
 
 def test_a_commit_torn_by_a_power_loss_is_there_whole_or_not_at_all(
