@@ -115,7 +115,7 @@ class PersistService:
 
     def drain(self) -> None:
         for name, feed in self._feeds.items():
-            if feed.is_open:
+            if self._settle(name, feed):
                 self._guard(name, feed, feed.writer.commit)
                 self._settle(name, feed)
 
@@ -143,8 +143,7 @@ class PersistService:
                 if feed.writer.told.is_lost():
                     raise feed.writer.reopen_needed()
                 self._measure(name, feed)
-                if feed.retention.is_due(self._looked):
-                    self._settle(name, feed)  # the connection is the commit's until then
+                if feed.retention.is_due(self._looked) and self._settle(name, feed):
                     self._guard(name, feed, lambda feed=feed: self._retain(feed))
             elif self._looked >= feed.retry_at:
                 feed.is_open = bool(self._guard(name, feed, feed.writer.open, fatal=first))
@@ -166,18 +165,18 @@ class PersistService:
         feed.is_busy = bool(read)
         if read:
             metrics.get("mbo_persist_apply_seconds_total").labels(name).inc(time.perf_counter() - begun)
-        self._settle(name, feed, wait=False)
-        if feed.is_open and writer.due(self.settings.commit_records, self.settings.commit_ms):
-            self._settle(name, feed)
+        is_due = writer.due(self.settings.commit_records, self.settings.commit_ms)
+        if self._settle(name, feed, wait=is_due) and is_due:
             self._guard(name, feed, writer.commit)
         return read >= AT_ONCE_RECORDS
 
-    def _settle(self, name: str, feed: Feed, *, wait: bool = True) -> None:
-        """End the commit that is on its way, and count it."""
+    def _settle(self, name: str, feed: Feed, *, wait: bool = True) -> bool:
+        """End the commit that is on its way, to whose thread the file belongs until then, and count it. False if the
+        feed is not open, or no longer."""
         writer = feed.writer
         seconds = self._guard(name, feed, lambda: writer.settle(wait=wait)) if feed.is_open else None
         if seconds is None:
-            return
+            return feed.is_open
         metrics.get("mbo_persist_commit_seconds").labels(name).observe(seconds)
         metrics.get("mbo_persist_commits_total").labels(name).inc()
         metrics.get("mbo_persist_records_total").labels(name).inc(writer.recorded - feed.counted)
@@ -187,6 +186,7 @@ class PersistService:
             metrics.get("mbo_persist_store_failed").labels(name, feed.why).set(0)
             log.info("storing again", feed=name)
             feed.failure, feed.why, feed.retry_s = "", "", RETRY_FIRST_S
+        return True
 
     def _guard(self, name: str, feed: Feed, act: Any, *, fatal: bool = False) -> Any:
         """Run `act`; a StoreError closes this feed and tries again later, so that other feeds are still recorded."""

@@ -29,6 +29,15 @@ def load(path: Path) -> tuple[Rows, dict[int, str]]:
     return np.concatenate(rows).view(MBO), symbols
 
 
+# A transaction is good up to its very end: DROP TRIGGER late mends it.
+COMMIT_FAILS = """
+    PRAGMA foreign_keys=1;
+    CREATE TABLE one (id INTEGER PRIMARY KEY);
+    CREATE TABLE two (id REFERENCES one DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER late AFTER INSERT ON offset BEGIN INSERT INTO two VALUES (1); END;
+"""
+
+
 class Feed:
     """Writes one feed's streams and remembers every ordinal of every shard."""
 

@@ -13,7 +13,7 @@ from services.persist.writer import FeedWriter
 from shared.broker import Broker
 from shared.errors import StoreError
 from tests.support.mbo import random_rows
-from tests.support.recording import Feed, drain, finishes, writer
+from tests.support.recording import COMMIT_FAILS, Feed, drain, finishes, writer
 
 
 @pytest.fixture
@@ -70,11 +70,7 @@ def test_nothing_is_acknowledged_that_is_not_stored(feed: Feed, recorder: FeedWr
 def test_a_commit_that_fails_at_its_very_end_is_not_reported(
     feed: Feed, recorder: FeedWriter, tmp_path: Path
 ) -> None:
-    store_of(recorder).executescript(
-        "PRAGMA foreign_keys=1; CREATE TABLE one (id INTEGER PRIMARY KEY);"
-        "CREATE TABLE two (id REFERENCES one DEFERRABLE INITIALLY DEFERRED);"
-        "CREATE TRIGGER late AFTER INSERT ON offset BEGIN INSERT INTO two VALUES (1); END"
-    )
+    store_of(recorder).executescript(COMMIT_FAILS)
     recorder.poll()
     recorder.commit()
     with pytest.raises(StoreError, match="FOREIGN KEY"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,13 +18,17 @@ from typing import Any
 
 import pytest
 
+from services.persist.retention import Retention
+from services.persist.service import PersistService
+from services.persist.settings import PersistSettings
 from services.persist.store import Store, store_path
+from services.persist.writer import FeedWriter
 from shared.broker import Broker
 from shared.history_client import Directory, HistoryDown
 from shared.wire.codec import encode_records
 from tests.support import eventually
 from tests.support.mbo import random_rows
-from tests.support.recording import Feed, assert_stored, writer
+from tests.support.recording import COMMIT_FAILS, Feed, assert_stored, writer
 
 
 @contextmanager
@@ -168,3 +173,45 @@ def test_lag_is_the_age_of_the_oldest_record_not_of_the_read(broker: Broker, tmp
     ours.settle()
     assert (ours.pending, ours.oldest_ns) == (0, 5_000), "until the next read says otherwise"
     ours.close()
+
+
+@pytest.mark.parametrize("due", ["a commit", "retention"])
+def test_a_commit_that_fails_late_stops_its_feed_only_until_it_is_tried_again(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, due: str
+) -> None:
+    """The disk says so when the next commit, or retention, waits for it."""
+    settle = FeedWriter.settle
+    monkeypatch.setattr(FeedWriter, "settle", lambda self, *, wait=True: settle(self) if wait else None)
+    monkeypatch.setattr("services.persist.service.RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr("services.persist.service.DISCOVER_S", 0.0 if due == "retention" else 0.2)
+    feed = Feed(broker, "some.feed")
+    feed.records(random_rows(1000))
+    service = PersistService(
+        PersistSettings(
+            broker=broker.url, prefix=broker.keys.prefix, data=str(tmp_path), history=False, nice=0, poll_ms=1,
+            commit_ms=0 if due == "a commit" else 60_000, commit_records=1000, keep_gb=1.0,
+        )
+    )  # fmt: skip
+    service.start()
+    (one,) = service._feeds.values()
+    one.retention = Retention(one.writer.path, keep_days=0.0, keep_bytes=10**9, every_s=0.0)
+    assert one.writer.store is not None
+    one.writer.store.db.executescript(COMMIT_FAILS)
+    service.step()
+    feed.records(random_rows(500, seed=9))
+    for _ in range(1000):  # not `eventually`, which would take an assertion of the service for a no
+        if not one.failure:
+            service.step()
+    assert "FOREIGN KEY" in one.failure
+    with sqlite3.connect(store_path(tmp_path, "some.feed")) as db:
+        db.execute("DROP TRIGGER late")
+
+    def stored() -> bool:
+        service.step()
+        if not one.failure:
+            service.drain()
+        return feed.position(0) == "1-1501"
+
+    eventually(stored, every_s=0.01)
+    assert not one.failure
+    service.close()
