@@ -54,6 +54,7 @@ class Player:
             job["publisher"],
             job["columns"],
         )
+        self._is_lossless = all(KINDS[channel].lossless for channel in job["channels"])
         self.state = FeedState()
         self.shards: dict[ShardKey, ShardState] = {}
         self.topics: dict[ShardKey, ShardTopics] = {}
@@ -165,8 +166,11 @@ class Player:
         return b"".join([topic.emit(self._due[topic] - 1) for topic in late])
 
     def pieces(self, key: ShardKey, entry: InEntry) -> Iterator[InEntry]:
-        """The entry cut behind every event end of a wanted instrument, so that one event is one delta."""
-        if entry.records is None or self.job["interval_ms"]:
+        """The entry cut behind every event end of a wanted instrument, so that one event is one delta.
+
+        Where every record is said (`lossless`), or an interval conflates, whole: a cut is a turn of the engine.
+        """
+        if entry.records is None or self.job["interval_ms"] or self._is_lossless:
             yield entry
             return
         last = (entry.records["flags"] & F_LAST) != 0

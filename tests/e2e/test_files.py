@@ -1,4 +1,4 @@
-"""Real files through the whole pipeline: final books, what a client holds, and what SQLite holds are the truth."""
+"""Real files through the whole pipeline: final books, what a client holds, what SQLite holds and what is exported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ import pytest
 
 from services.persist.sql import connect
 from services.persist.store import feeds_in
+from shared.dbn import Reader
 from shared.embedded import EmbeddedBroker
 from shared.units import px_to_str
+from shared.wire.keys import feed_name
+from tests.support.dbn_files import read_dbn
 from tests.support.pipeline import BookClient, Pipeline
 
 CLX5 = "clx5-20250924.mbo.dbn"
@@ -51,6 +54,21 @@ def stored_records(data: Path) -> int:
         total += db.cursor().execute("SELECT count(*) FROM mbo").fetchone()[0]
         db.close()
     return total
+
+
+def exported_as_it_was(data: Path, *paths: Path) -> None:
+    """`mbo export` of every symbol of these files is, record for record, what they hold, by the databento client."""
+    for path in paths:
+        source = read_dbn(path)
+        records, feed = source.to_ndarray(), feed_name(source.dataset)
+        with Reader(path) as reader:
+            instruments = reader.metadata.instruments()
+        for one in instruments:
+            out = data / f"{one.symbol}.dbn"
+            command = ["export", one.symbol, "--data", str(data), "--feed", feed, "--out", str(out)]
+            subprocess.run([sys.executable, "-m", "services", *command], check=True, capture_output=True)
+            own = records[records["instrument_id"] == one.instrument_id]
+            assert read_dbn(out).to_ndarray().tobytes() == own.tobytes()
 
 
 def truth_of_clx5(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
@@ -89,6 +107,7 @@ def test_clx5_equals_its_truth_everywhere(market_data: Path, tmp_path: Path, boo
     bids, asks = truth_of_clx5(market_data)
     assert [(line["symbol"], line["bids"], line["asks"]) for line in final] == [("CLX5", bids, asks)]
     assert stored_records(data) == RECORDS[CLX5]
+    exported_as_it_was(data, market_data / CLX5)
     if client is not None:
         shown = [[[px_to_str(px), size, count] for px, size, count in side] for side in (bids, asks)]
         assert [[list(row) for row in side] for side in client.book("CLX5")] == shown
@@ -102,6 +121,7 @@ def test_running_again_adds_nothing(market_data: Path, tmp_path: Path) -> None:
     again, _ = run(data, "--source", str(market_data / ARL[0]))
     assert first == again
     assert stored_records(data) == RECORDS[ARL[0]]
+    exported_as_it_was(data, market_data / ARL[0])
     assert "nothing added" in data.with_suffix(".log").read_text()
 
 
@@ -110,6 +130,7 @@ def test_each_dbn_version_of_a_file_gives_the_same_book(market_data: Path, tmp_p
     final, _ = run(tmp_path / "data", "--source", str(market_data / name))
     assert final == rebuilt(market_data / ARL[0])
     assert stored_records(tmp_path / "data") == RECORDS[name]
+    exported_as_it_was(tmp_path / "data", market_data / name)
 
 
 def test_files_of_two_datasets_are_two_feeds(market_data: Path, tmp_path: Path) -> None:
@@ -119,6 +140,7 @@ def test_files_of_two_datasets_are_two_feeds(market_data: Path, tmp_path: Path) 
         symbol: line for path in paths for symbol, line in by_symbol(rebuilt(path)).items()
     }
     assert feeds_in(str(tmp_path / "data")) == ["glbx.mdp3", "xnas.itch"]
+    exported_as_it_was(tmp_path / "data", *paths)
 
 
 def test_the_same_on_redis(market_data: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import databento
 import numpy as np
 
 from services.ingest.sources.base import EndOfSource, Source
@@ -66,3 +67,8 @@ def drain(
     finally:
         source.close()
     return np.concatenate(records) if records else np.empty(0, MBO), controls
+
+
+def read_dbn(path: Path) -> databento.DBNStore:
+    """By Databento's own client, which leaves a file it opens by name open."""
+    return databento.DBNStore.from_bytes(path.read_bytes())

@@ -7,7 +7,6 @@ import io
 import json
 from pathlib import Path
 
-import databento
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +20,7 @@ from shared.export import export
 from shared.history_types import HistoryError
 from shared.records import MBO, Rows
 from shared.units import UNDEF_PX, UNDEF_TS, px_from_str
+from tests.support.dbn_files import read_dbn
 from tests.support.mbo import START_NS, random_rows
 from tests.support.recording import Feed, drain, load, writer
 
@@ -29,11 +29,6 @@ FILES = [
     "esm4-20240508-snapshot.mbo.dbn.zst",
 ]  # fmt: skip
 FIELDS = [name for name in MBO.names or () if name != "length"]
-
-
-def read_dbn(path: Path) -> databento.DBNStore:
-    """By Databento's own client, which leaves a file it opens by name open."""
-    return databento.DBNStore.from_bytes(path.read_bytes())
 
 
 def _store(
