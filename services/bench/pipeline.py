@@ -136,7 +136,7 @@ class Run:
             time.sleep(warm)
             result = self._window(shards)
             result.update(self._taken(tap))
-            if self.args.clients and (not result["events"] or result["lost"]):
+            if self.rate and self.args.clients and (not result["events"] or result["lost"]):
                 raise MboError(
                     f"latency is not measured: {result['events']} events, {result['lost']} streams lost"
                 )
@@ -293,7 +293,14 @@ def _show(result: dict[str, Any]) -> None:
           + ", ".join(f"{k} {v:.3f}" for k, v in cpu.items() if k != "total") + ")   state "
           + ("ok" if result["state_ok"] else "WRONG"))  # fmt: skip
     for stage, values in result["latency_ms"].items():
+        if values["p50"] is not None:
+            print(
+                f"  {stage:<11}"
+                + "".join(f"{name:>7} {value:>8.2f}" for name, value in values.items())
+                + " ms"
+            )
+    if result["lost"]:
         print(
-            f"  {stage:<11}" + "".join(f"{name:>7} {value:>8.2f}" for name, value in values.items()) + " ms"
+            f"  {result['lost']} streams were slower than full tilt: bye: slow, to resume from the recording"
         )
     print("  RSS MB: " + ", ".join(f"{k} {v:.0f}" for k, v in result["rss_mb"].items()))

@@ -60,10 +60,10 @@ class Tap(asyncio.Protocol):
         self._samples["end_to_end"].append((now - int(found[1])) / 1e6)
 
 
-def quantiles(values: array[float]) -> dict[str, float]:
-    """p50 … max in ms; nan without samples."""
+def quantiles(values: array[float]) -> dict[str, float | None]:
+    """p50 … max in ms; None without samples."""
     if not values:
-        return dict.fromkeys(QUANTILES, float("nan"))
+        return dict.fromkeys(QUANTILES)
     found = np.quantile(np.frombuffer(values), list(QUANTILES.values()))
     return dict(zip(QUANTILES, (round(float(value), 3) for value in found), strict=True))
 

@@ -31,7 +31,7 @@ CURVES = (
     Curve("workers", "--books", (1, 2, 4, 8), "--records 6000000 --shards 8"),
     Curve("clients at 100 k", "--clients", (1, 10, 100, 500, 1_000, 2_000), "--rate 100000 --seconds 10"),
     Curve("records an entry", "--entry-records", (250, 1_000, 2_000, 4_000, 8_000), "--records 6000000"),
-    Curve("records", "--records", (1_000_000, 10_000_000, 50_000_000, 200_000_000), ""),
+    Curve("records", "--records", (5_000_000, 10_000_000, 50_000_000, 200_000_000), ""),
 )
 
 
@@ -48,10 +48,10 @@ def rows(curve: Curve, points: Sequence[tuple[int, dict[str, Any]]]) -> list[Seq
          "p50 / p99 ms", "RSS MB, all")
     ]  # fmt: skip
     for value, found in points:
-        cpu, latency = found["cpu_s_per_million"], found["latency_ms"]["end_to_end"]
+        cpu, latency, lost = found["cpu_s_per_million"], found["latency_ms"]["end_to_end"], found["lost"]
         parts = [f"{cpu.get(role, 0):.2f}" for role in ("ingest", "book", "gateway", "persist", "broker")]
         table.append((f"{value:,}", f"{found['records_per_s']:,.0f}", f"{cpu['total']:.2f}", *parts,
-                      f"{latency['p50']:.1f} / {latency['p99']:.1f}",
+                      f"{lost} ended: slow" if lost else f"{latency['p50']:.1f} / {latency['p99']:.1f}",
                       f"{sum(found['rss_mb'].values()):.0f}"))  # fmt: skip
     return table
 
