@@ -154,6 +154,20 @@ class History:
             )
         return found
 
+    def span_at(self, feed: str, symbol: str, run: int, at: int) -> Span:
+        """The span of a symbol at an instant; of several ids that have it (a file names those of all its days at once)
+        that of the one whose records began last, the first before there are any."""
+        spans = self.spans(feed, symbol, run=run)
+        if len(spans) == 1:
+            return spans[0]
+        until = self.position(feed, run, at)
+        began = {i.instrument_id: i.first_ts for i in self.instruments(feed, run) if i.first_ts <= at}
+        then = [span for span in reversed(spans) if span.first <= until[span.shard]]
+        return max(
+            then or spans[:1],
+            key=lambda s: (s.last >= until[s.shard], began.get(s.instrument_id, -s.instrument_id)),
+        )
+
     def days(self, feed: str, run: int | None = None) -> list[Day]:
         """UTC days with records, of one run or of all."""
         return [from_json(Day, row) for row in self._days(feed, run)]
@@ -249,11 +263,9 @@ class History:
         """One instrument's book at an instant (ns of ts_recv). Only that instrument's records are applied: the other
         books of the state are those of an earlier image."""
         info = self.pick(feed, session, at)
-        ordinal_of = self.position(feed, info.run, at)
-        spans = self.spans(feed, symbol, run=info.run)
-        then = [span for span in spans if span.first <= ordinal_of[span.shard]]
-        span = then[-1] if then else spans[0]
-        return self.book_of(span, ordinal_of[span.shard], floor=info.floors[span.shard])
+        span = self.span_at(feed, symbol, info.run, at)
+        ordinal = self.position(feed, info.run, at)[span.shard]
+        return self.book_of(span, ordinal, floor=info.floors[span.shard])
 
     def book_of(self, span: Span, ordinal: int, *, floor: int = 0) -> BookAt:
         """One instrument's book at an ordinal of its shard. HistoryError below `floor`, where retention has been."""

@@ -38,6 +38,7 @@ class Changed:
         self.reset: list[ShardKey] = []
         self.orders_loaded: list[ShardKey] = []
         self.appeared: list[Instrument] = []
+        self.met: list[Instrument] = []  # have their first book
         self.renamed: list[Instrument] = []
         self.bbo_rows = 0
         self.oldest_due = 0
@@ -48,12 +49,18 @@ class FeedState:
     """Directory, books and orders of every feed."""
 
     def __init__(self) -> None:
-        self.directory = Directory()
+        self.directory = Directory(changed=self._changed)
         self.books: dict[ShardKey, ShardBooks] = {}
         self.orders: dict[ShardKey, Orders] = {}
         self.orders_wanted: dict[ShardKey, float] = {}  # monotonic s of the last use; the reader looks at it
         self.orders_lost: set[ShardKey] = set()  # for the reader: what it loaded is void
         self._held: dict[ShardKey, deque[Item]] = {}  # `:out` that waits for `:in` to arrive
+
+    def _changed(self, instrument: Instrument) -> int:
+        """ts_recv of the last change of its book, 0 for no book."""
+        books, number = self.books.get(instrument.key), instrument.instrument_id
+        publishers = books.publishers.get(number, ()) if books is not None else ()
+        return max((books.levels.touched(p, number)[1] for p in publishers), default=0) if books else 0
 
     def want_orders(self, key: ShardKey, now: float) -> None:
         """Somebody needs the orders of a shard: the reader loads its image and reads `:in`."""
@@ -277,6 +284,7 @@ class FeedState:
         found = self.directory.see(key, instrument, publisher, symbol)
         if found is not None:
             self._named(found, changed)
+        changed.met.append(self.directory.by_id[key.feed, instrument])
 
     def _named(self, instrument: Instrument, changed: Changed) -> None:
         changed.appeared.append(instrument)

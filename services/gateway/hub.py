@@ -88,6 +88,9 @@ class Hub:
             self._orders_loaded(key, now_ns, dirty)
         for instrument in changed.appeared:
             self._appeared(instrument, now_ns)
+        for instrument in changed.met:
+            if self.state.directory.namesakes(instrument):  # the symbol goes on with another id
+                self._appeared(instrument, now_ns)
         for instrument in changed.renamed:
             self._renamed(instrument)
         self._publish(dirty, now, now_ns, changed.bbo_rows > CONFLATE_BBO_ROWS)
@@ -216,10 +219,10 @@ class Hub:
                         self.roster.before(group, [topic.snapshot(now_ns)])
 
     def _appeared(self, instrument: Instrument, now_ns: int) -> None:
-        """A new instrument joins the groups of ALL_SYMBOLS."""
+        """A new instrument joins the groups of its symbol and of ALL_SYMBOLS."""
         for group in list(self.roster.groups.values()):
             subscription = group.subscription
-            if not subscription.is_all or not subscription.covers(instrument):
+            if not subscription.covers(instrument):
                 continue
             if not all(group.allowed(instrument.symbol, channel) for channel in subscription.channels):
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,6 +82,9 @@ class Directory:
 
     feeds: dict[str, Feed] = field(default_factory=dict)
     by_id: dict[tuple[str, int], Instrument] = field(default_factory=dict)
+    changed: Callable[[Instrument], int] = lambda _: (
+        0
+    )  # ts_recv at which its book last changed, 0 for no book
     _by_symbol: dict[str, list[Instrument]] | None = (
         None  # made when somebody asks: thousands may appear at once
     )
@@ -132,12 +135,25 @@ class Directory:
         """Every instrument, by (symbol, feed, id)."""
         return sorted(self.by_id.values(), key=lambda i: (i.symbol, i.feed, i.instrument_id))
 
+    def namesakes(self, instrument: Instrument) -> list[Instrument]:
+        """Other ids of the feed with its symbol: an id is of one day only, so a symbol may have another tomorrow."""
+        found = self._index().get(instrument.symbol, ())
+        return [i for i in found if i.feed == instrument.feed and i.instrument_id != instrument.instrument_id]
+
     def resolve(self, text: str) -> list[Instrument]:
-        """What a client's symbol names: usually one, every match if the text is ambiguous, [] if unknown."""
+        """What a client's symbol names: usually one, every match if the text is ambiguous, [] if unknown.
+
+        A symbol is one instrument a feed: of all ids that had it, the one whose book changed last.
+        """
         if text == ALL_SYMBOLS:
             return self.all()
         if found := self._index().get(text):
-            return found
+            newest: dict[str, Instrument] = {}
+            for instrument in found:
+                known = newest.get(instrument.feed)
+                if known is None or self.changed(instrument) > self.changed(known):
+                    newest[instrument.feed] = instrument
+            return list(newest.values())
         dataset, colon, rest = text.partition(":")
         if colon:
             wanted: Iterable[Instrument] = self.resolve(rest) if rest and rest != ALL_SYMBOLS else self.all()

@@ -196,7 +196,7 @@ def _plans(asked: Asked, sessions: dict[str, int]) -> list[_Plan]:
         info = history.pick(feed, job.get("session") or sessions.get(feed), job.get("start"))
         if not info.records:
             raise HistoryError(f"nothing of feed {feed} is recorded yet")
-        span = history.spans(feed, name, run=info.run)[-1]
+        span = history.span_at(feed, name, info.run, job.get("start") or info.first_ts)
         known = {i.instrument_id: i.publishers for i in history.instruments(feed, info.run)}
         number, text = span.instrument_id, span.symbol or str(span.instrument_id)
         plan = plans.setdefault((feed, info.run), _Plan(history, info, []))

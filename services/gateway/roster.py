@@ -50,6 +50,7 @@ class Roster:
             group.last_write = time.monotonic()
         for instrument in instruments:
             self.add_views(group, instrument)
+            self._expect(group, instrument)
         client.group = group
         group.clients[client] = None
         return group
@@ -60,6 +61,15 @@ class Roster:
             return []
         keys = group.subscription.keys(instrument)
         return group.add(self._topic(key, instrument) for key in keys)
+
+    def _expect(self, group: Group, instrument: Instrument) -> None:
+        """Ids that a named symbol has later in a file: trades alone cannot be made up for once their book is met."""
+        directory = self._state.directory
+        if "trades" in group.subscription.channels and group.subscription.covers(instrument):
+            for other in directory.namesakes(instrument):
+                if other.key in self._state.books and not directory.changed(other):
+                    keys = group.subscription.keys(other)
+                    group.add(self._topic(key, other) for key in keys if key.channel == "trades")
 
     def leave(self, client: Client) -> None:
         """The group ends with its last client."""

@@ -38,12 +38,13 @@ class Subscription:
         return any(map(is_all, self.symbols))
 
     def covers(self, instrument: Instrument) -> bool:
-        """Whether an ALL_SYMBOLS of this subscription means the instrument."""
-        for text in filter(is_all, self.symbols):
-            dataset, colon, _ = text.rpartition(":")
-            if not colon or dataset.lower() in (instrument.dataset.lower(), instrument.feed):
-                return True
-        return False
+        """Whether a symbol (not an id) or ALL_SYMBOLS of this subscription means the instrument."""
+        feeds = (instrument.dataset.lower(), instrument.feed)
+        return any(
+            text == name or (text.endswith(f":{name}") and text[: -len(name) - 1].lower() in feeds)
+            for text in self.symbols
+            for name in (ALL_SYMBOLS, instrument.symbol)
+        )
 
     def keys(self, instrument: Instrument) -> list[TopicKey]:
         """The topics of one instrument under this subscription."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from services.persist.local import LocalHistory
 from services.persist.sql import connect
 from shared.dbn import Interval, Metadata, SymbolMapping
 from shared.records import Rows
@@ -17,11 +18,11 @@ FIRST = 20_000 * DAY_NS  # midnight of 2024-10-04
 ID = 7
 
 
-def orders(price: float, day: int, first_id: int) -> Rows:
-    """Two resting orders of instrument 7, at noon of a day."""
+def orders(price: float, day: int, first_id: int, instrument: int = ID) -> Rows:
+    """Two resting orders at noon of a day."""
     made = rows(
-        record("A", "B", price, 5, first_id, instrument_id=ID),
-        record("A", "A", price + 1, 3, first_id + 1, instrument_id=ID),
+        record("A", "B", price, 5, first_id, instrument_id=instrument),
+        record("A", "A", price + 1, 3, first_id + 1, instrument_id=instrument),
     )
     made["ts_event"] = made["ts_recv"] = FIRST + day * DAY_NS + DAY_NS // 2
     return made
@@ -62,3 +63,21 @@ def test_an_id_changes_its_symbol_over_night_and_is_another_instrument_in_anothe
     }, "the orders of the old symbol are not in the book of the new one"
     assert stored(data, "roll.set") == [("OLDZ4", "1"), ("OLDZ4", "2"), ("NEWH5", "11"), ("NEWH5", "12")]
     assert stored(data, "other.set") == [("THIRD", "21"), ("THIRD", "22")]
+
+
+def test_a_symbol_has_another_id_every_day(tmp_path: Path) -> None:
+    days = (Interval(20241004, 20241005, "7"), Interval(20241005, 20241006, "8"))
+    dataset = Metadata(
+        dataset="DAILY.SET", start=FIRST, symbols=("ARL",), mappings=(SymbolMapping("ARL", days),)
+    )
+    path = write(tmp_path / "daily.dbn", orders(100, 0, 1, 7), dataset)
+    with path.open("ab") as file:
+        file.write(orders(200, 1, 11, 8).tobytes())
+    with Pipeline(tmp_path / "data", "--source", str(path), "--drain") as pipeline:
+        assert pipeline.wait() == 0, pipeline.log[-4000:]
+    history = LocalHistory(tmp_path / "data")
+    noons = (FIRST + DAY_NS // 2, FIRST + DAY_NS + DAY_NS // 2)
+    found = [history.book_at("daily.set", "ARL", at) for at in (FIRST, *noons)]
+    assert [book.span.instrument_id for book in found] == [7, 7, 8]
+    bids = [int(book.state.engine.level_rows()["price"].min()) for book in found[1:]]
+    assert bids == [100 * 10**9, 200 * 10**9]

@@ -1,0 +1,85 @@
+"""A symbol that gets another instrument id: ids are of one day only (MARKET_DATA item 10), clients write symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.broker import Broker
+from shared.records import Rows
+from tests.support.feed import Feed
+from tests.support.gateway import Gateway
+from tests.support.mbo import record, rows
+from tests.support.sse import Stream
+
+DAY_NS = 86_400_000_000_000
+ALL = "symbols=ONE&channels=bbo,book,trades,mbo"
+
+
+@pytest.fixture
+def feed(broker: Broker) -> Feed:
+    """A file of two days names both ids of ONE at its beginning."""
+    feed = Feed(broker, symbols={1: "ONE", 8: "ONE"})
+    feed.records(day(1, 99.0, instrument_id=1))
+    return feed
+
+
+@pytest.fixture
+def gateway(broker_url: str, prefix: str, feed: Feed) -> Iterator[Gateway]:
+    with Gateway(broker_url, prefix) as running:
+        running.caught_up(feed)
+        yield running
+
+
+def day(number: int, bid: float, **instrument: int) -> Rows:
+    """A bid that rests and a trade, both of a day."""
+    order, trade = 10 * number, record("T", "A", bid, 1, 0, **instrument)
+    found = rows(record("A", "B", bid, 5, order, **instrument), trade)
+    found["ts_recv"] += number * DAY_NS
+    return found
+
+
+def test_a_symbol_is_the_id_that_trades_now(gateway: Gateway, feed: Feed) -> None:
+    assert gateway.json("/v1/book/ONE")["instrument_id"] == 1
+    feed.records(day(2, 101.0, instrument_id=8))
+    gateway.caught_up(feed)
+    assert gateway.json("/v1/book/ONE")["instrument_id"] == 8
+    assert gateway.json("/v1/book/ONE?level=3")["instrument_id"] == 8
+    assert gateway.json("/v1/book/TEST.FEED:ONE")["bids"] == [["101", 5, 1]]
+    assert gateway.json("/v1/book/1")["bids"] == [["99", 5, 1]]
+    views = Stream(gateway.url, "symbols=ONE&channels=book").first("hello")["views"]
+    assert [view["instrument_id"] for view in views] == [8]
+
+
+@pytest.mark.parametrize("symbol", ["ONE", "test.feed:ONE"])
+def test_a_stream_of_a_symbol_follows_it_to_its_next_id(gateway: Gateway, feed: Feed, symbol: str) -> None:
+    stream = Stream(gateway.url, ALL.replace("ONE", symbol))
+    by_id = Stream(gateway.url, ALL.replace("ONE", "1"))
+    stream.first("snapshot", lambda e: e["channel"] == "mbo")
+    by_id.first("snapshot", lambda e: e["channel"] == "mbo")
+    feed.records(day(2, 101.0, instrument_id=8))
+    feed.records(rows(record("T", "A", 101, 2, 0, instrument_id=8)))
+    snapshots = [
+        stream.first("snapshot", lambda e, c=channel: e["instrument_id"] == 8 and e["channel"] == c)  # type: ignore[misc]
+        for channel in ("book", "mbo")
+    ]
+    assert snapshots[0]["bids"] == [["101", 5, 1]]
+    assert snapshots[1]["bids"], "the orders of the new id"
+    assert stream.first("bbo", lambda e: ":8:" in e["view"])["bid"] == ["101", 5, 1]
+    stream.first("trade", lambda e: e["size"] == 2)
+    assert [(e["price"], e["size"]) for e in stream.all("trade")] == [("101", 1), ("101", 2)]
+    stream.check()
+    feed.records(rows(record("A", "A", 100, 1, 99, instrument_id=1)))
+    by_id.until_id("test.feed", 0, feed.ordinals[0])
+    assert not [v for hello in by_id.all("hello") for v in hello["views"] if v["instrument_id"] == 8]
+
+
+def test_a_mapping_of_tomorrow_that_comes_live_is_followed_too(gateway: Gateway, feed: Feed) -> None:
+    stream = Stream(gateway.url, ALL)
+    stream.first("snapshot")
+    feed.control({"type": "mapping", "instrument_id": 9, "symbol": "ONE"})
+    feed.records(day(2, 102.0, instrument_id=9))
+    assert stream.first("trade", lambda e: ":9:" in e["view"])["price"] == "102"
+    assert stream.first("bbo", lambda e: ":9:" in e["view"] and e["bid"])["bid"] == ["102", 5, 1]
+    stream.check()
