@@ -49,7 +49,7 @@ REPLY_TIMEOUT_S = 10.0
 MAX_BLOCK_MS = 5_000  # of an XREAD; below REPLY_TIMEOUT_S, or a quiet stream would look like a lost broker
 CLUSTER_POLL_S = 0.001
 CLUSTER_POLL_MOST_S = 0.01
-SCRIPTS = ("append", "commit", "fence", "lease", "trim")
+SCRIPTS = ("append", "commit", "fence", "lease", "set", "trim")
 # What trying again can cure: no connection, a server that loads or fails over, a cluster that moves slots.
 TRANSIENT = (
     ConnectionError,
@@ -148,9 +148,6 @@ class Broker:
         }
         if password:
             options["password"] = password
-        if url.startswith("unix://"):
-            options.pop("socket_connect_timeout")
-            options["socket_connect_timeout"] = CONNECT_TIMEOUT_S
         self._options = options
         try:
             self._seed = _Node(redis.ConnectionPool.from_url(url, **options))

@@ -27,7 +27,6 @@ from shared.wire.keys import MAX_SHARDS, parse_id, shard_of, stream_id
 log = logs.get("ingest")
 
 CHECKPOINT_S = 0.1
-SHARD_CONTROLS = ("mapping", "definition", "status")  # go to their instrument's shard only
 
 
 class Resume(NamedTuple):
@@ -70,7 +69,7 @@ class Publisher:
         self._ended: list[bool] = []
         self._instruments: dict[int, dict[str, Any]] = {}
         self._side: list[Command] = []  # commands that ride with the next flush (instrument table)
-        self._pending: tuple[Pending, list[_Append], int] | None = None
+        self._pending: tuple[Pending, list[_Append]] | None = None
         self._checkpoint_at = 0.0
         self._acknowledged: dict[int, int] = {}  # last ordinal by shard, of this session
         self._bytes = metrics.get("mbo_ingest_bytes_total").labels(feed)
@@ -159,8 +158,14 @@ class Publisher:
             "readers": ",".join(self.settings.readers),
         }
         flat = [item for pair in meta.items() for item in pair]
-        self.control.call("HSET", self.broker.keys.feed(self.feed, "meta"), *flat)
+        if self.control.call(*self._set("meta", *flat))[0] != b"OK":
+            raise self.lease.lost(f"feed {self.feed} has another owner now")
         return meta
+
+    def _set(self, name: str, *fields: object) -> Command:
+        """Fields and values of one of the feed's hashes, while the feed is ours."""
+        names = [self.broker.keys.feed(self.feed, each) for each in (name, "lease")]
+        return self.broker.script("set", names, [self.lease.token, *fields])
 
     def _use_checkpoint(self) -> None:
         """Raise `covered` of shards that have had nothing for a while, if the checkpoint agrees with their streams."""
@@ -245,8 +250,7 @@ class Publisher:
         merged = {**old, **fields}
         if merged != old:
             self._instruments[instrument] = merged
-            key = self.broker.keys.feed(self.feed, "instruments")
-            self._side.append(("HSET", key, instrument, json.dumps(merged, default=str)))
+            self._side.append(self._set("instruments", instrument, json.dumps(merged, default=str)))
 
     # -- flushes ----------------------------------------------------------------------------------------------------
 
@@ -254,8 +258,8 @@ class Publisher:
     def in_flight(self) -> bool:
         return self._pending is not None
 
-    def flush(self) -> int:
-        """Send everything buffered as one transaction; `finish` must have been called. Records and controls sent."""
+    def flush(self) -> None:
+        """Send everything buffered as one transaction; `finish` must have been called."""
         assert self._pending is None
         now = self.clock.now_ns()
         commands: list[Command] = []
@@ -271,9 +275,8 @@ class Publisher:
             self._checkpoint_at = monotonic
             commands.append(self._checkpoint_command())
         if commands:
-            self._pending = (self.broker.begin(commands, multi=True), appends, len(commands))
+            self._pending = (self.broker.begin(commands, multi=True), appends)
         self.buffered = 0
-        return sum(append.records for append in appends)
 
     def _encode_shard(self, shard: int, now: int, commands: list[Command], appends: list[_Append]) -> None:
         keys = self.broker.keys
@@ -307,9 +310,8 @@ class Publisher:
         return self._base_position, self._base_beyond[shard]
 
     def _checkpoint_command(self) -> Command:
-        key = self.broker.keys.feed(self.feed, "ckpt")
-        fields = ("session", self.session, "position", self.position, "shards", json.dumps(self.ordinals))
-        return ("HSET", key, *fields)
+        ordinals = json.dumps(self.ordinals)
+        return self._set("ckpt", "session", self.session, "position", self.position, "shards", ordinals)
 
     def finish(self) -> int:
         """Wait for the flush in flight, if any; the number of records and controls acknowledged.
@@ -318,7 +320,7 @@ class Publisher:
         """
         if self._pending is None:
             return 0
-        pending, appends, _ = self._pending
+        pending, appends = self._pending
         self._pending = None
         replies = self.broker.finish(pending)
         for append, reply in zip(appends, replies, strict=False):
@@ -360,6 +362,4 @@ class Publisher:
                 self._parts[shard].append((now, {"type": "end", "reason": reason}))
         self.flush()
         self.finish()
-        self.control.pipe(
-            [self._checkpoint_command(), ("HSET", self.broker.keys.feed(self.feed, "meta"), "state", "ended")]
-        )
+        self.control.pipe([self._checkpoint_command(), self._set("meta", "state", "ended")])

@@ -38,7 +38,7 @@ class Writer:
         settings = IngestSettings(**{**fixed, **options})  # type: ignore[arg-type]
         data, control = Broker(broker_url, prefix), Broker(broker_url, prefix)
         self.source = source
-        self.publisher = Publisher(data, control, SystemClock(), settings, "test", owner)
+        self.publisher = Publisher(data, control, SystemClock(), settings, settings.feed or "test", owner)
 
     def start(self) -> Writer:
         self.publisher.lease.take()
@@ -236,3 +236,21 @@ def test_other_settings_than_the_feed_was_made_with_are_refused(
     other.publisher.lease.take()
     with pytest.raises(UsageError, match=f"--{name}"):
         other.publisher.start(source)
+
+
+def test_the_checkpoint_of_a_zombie_is_not_believed(
+    broker_url: str, prefix: str, broker: Broker, sent: Rows
+) -> None:
+    """Its positions may be those of another journal: an item more or less, and records would be left out."""
+    zombie = Writer(broker_url, prefix, ArraySource([sent]), owner="zombie").start()
+    zombie.run(2)
+    broker.call("HSET", broker.keys.feed("test", "lease"), "until", 0)
+    own = ArraySource([sent[:26], {"type": "gap", "reason": "test"}, sent[26:]])
+    Writer(broker_url, prefix, own, owner="heir").start().flush(1)
+    zombie.publisher._checkpoint_at = 0.0
+    with pytest.raises(Fenced):
+        zombie.flush(2)
+    Writer(broker_url, prefix, own, owner="heir").start().run()
+    for shard, records in enumerate(split(sent, SHARDS)):
+        there = [entry.records.tobytes() for _, entry in entries(broker, shard) if entry.records is not None]
+        assert b"".join(there) == records.tobytes()
