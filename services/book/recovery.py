@@ -65,7 +65,7 @@ def recover(
     try:
         state = from_history(broker, feed, shard, committed, heartbeat)
         found.labels(feed, "history").inc()
-    except (HistoryError, Gap) as error:
+    except (HistoryError, ImageError, Gap) as error:
         log.error(
             "books cannot be rebuilt: stale until a snapshot", feed=feed, shard=shard, detail=str(error)
         )

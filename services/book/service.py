@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,15 +15,14 @@ from services.book.ownership import Ownership
 from services.book.recovery import recover
 from services.book.settings import BookSettings
 from services.book.shard import OwnedShard
-from shared import logs, metrics, runner, settings
+from shared import images, logs, metrics, runner, settings
 from shared.broker import Broker, Command, Entry, Pending
 from shared.clock import Clock, SystemClock
 from shared.errors import Gap, UsageError
-from shared.images import Staged
 from shared.orderbook.engine import ANOMALIES
 from shared.orderbook.engines import make_engine
 from shared.records import MBO
-from shared.wire.keys import stream_id
+from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("book")
 
@@ -129,12 +127,15 @@ class BookService:
 
     def _apply(self, key: tuple[str, int], shard: OwnedShard, entries: list[Entry]) -> list[Command]:
         try:
-            return shard.feed_entries(entries)
+            commands = shard.feed_entries(entries)
         except Gap as gap:
             self._gaps[key] = self._gaps.get(key, 0) + 1
             log.warning("gap", feed=key[0], shard=key[1], detail=str(gap), tries=self._gaps[key])
+            self._finish()  # its replies come before that of the release
             self._drop(key, "gap")
             return []
+        self._gaps.pop(key, None)
+        return commands
 
     def _finish(self) -> None:
         """Wait for the commit round in flight; drop shards whose commit was refused."""
@@ -186,6 +187,10 @@ class BookService:
             stale = sum(s.state.stale for (name, _), s in self.owned.items() if name == feed)
             metrics.get("mbo_book_stale_shards").labels(feed).set(stale)
 
+    def _renew_all(self) -> None:
+        for ownership in self._feeds.values():
+            self._renew(ownership)
+
     def _renew(self, ownership: Ownership) -> None:
         for shard in ownership.renew():
             log.warning("lease lost", feed=ownership.feed, shard=shard)
@@ -214,9 +219,7 @@ class BookService:
         feed, token = ownership.feed, ownership.tokens[shard]
         policy: Any = self.broker.hash(self.broker.keys.feed(feed, "meta")).get("policy", "uncross")
         try:
-            state, image = recover(
-                self.broker, self.settings, feed, shard, policy, lambda: self._renew(ownership)
-            )
+            state, image = recover(self.broker, self.settings, feed, shard, policy, self._renew_all)
         except Gap:
             ownership.release([shard])
             return
@@ -265,23 +268,20 @@ class BookService:
                 shard.image_offset = ""
                 result.labels(shard.feed, "failed").inc()
                 continue
-            commands.append(shard.image_command(staged))
+            kept = images.pointers(self.broker, shard.feed, shard.shard)
+            commands.append(shard.image_command(staged, kept[1]["key"] if len(kept) == 2 else None))
             owners.append(shard)
             result.labels(shard.feed, "written").inc()
             metrics.get("mbo_book_image_bytes").labels(shard.feed, shard.shard).set(staged.size)
-            self._tidy(shard, staged)
+            if kept:
+                self._trim_out(shard, kept[0]["offset"])
 
-    def _tidy(self, shard: OwnedShard, staged: Staged) -> None:
-        """Drop the image before the previous one, and `:out` before the older of the two that stay."""
-        table = self.broker.hash(self.broker.keys.shard(shard.feed, shard.shard, "img"))
-        if "previous" in table:
-            self.broker.call("UNLINK", json.loads(table["previous"])["key"])
-        if "newest" in table:
-            session, _, ordinal = json.loads(table["newest"])["offset"].partition("-")
-            names = [self.broker.keys.shard(shard.feed, shard.shard, name) for name in ("out", "lease")]
-            self.broker.call(
-                *self.broker.script("trim", names, [shard.token, stream_id(int(session), int(ordinal) + 1)])
-            )
+    def _trim_out(self, shard: OwnedShard, offset: str) -> None:
+        """Drop `:out` up to `offset`, that of the older of the two images that stay."""
+        session, ordinal = parse_id(offset)
+        names = [self.broker.keys.shard(shard.feed, shard.shard, name) for name in ("out", "lease")]
+        args = [shard.token, stream_id(session, ordinal + 1)]
+        self.broker.call(*self.broker.script("trim", names, args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

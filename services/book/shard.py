@@ -67,6 +67,7 @@ class OwnedShard:
             except Gap:
                 if not self.may_skip:
                     raise
+                self.may_skip = False
                 self.state.session, self.state.stale = parse_id(raw.id)[0], True
                 entry = decoded
             self.read_after = raw.id.decode()
@@ -129,10 +130,11 @@ class OwnedShard:
             False,
         )
 
-    def image_command(self, staged: Staged) -> Command:
-        """Name a staged image in a commit that moves nothing else."""
+    def image_command(self, staged: Staged, gone: str | None) -> Command:
+        """Name a staged image in a commit that moves nothing else; `gone`: the key of the one before the previous."""
         args = [self.token, self.offset, self.offset, "", staged.pointer]
-        return self.broker.script("commit", [*self._commit_keys, staged.key], args)
+        keys = [*self._commit_keys, staged.key, *([gone] if gone else [])]
+        return self.broker.script("commit", keys, args)
 
     def facts(self) -> dict[str, Any]:
         return {"feed": self.feed, "shard": self.shard, "offset": self.offset, "token": self.token.split(":")[0],

@@ -1,5 +1,6 @@
 -- A book worker's commit: output entry, offset and, now and then, the image pointer, in one step, fenced by its lease.
--- KEYS: out, lease, pos, img, staged image (with one)   ARGV: token, expected offset, new offset, d ('' = none), image JSON ('' = none)
+-- KEYS: out, lease, pos, img; with an image: where it is staged, and the one it drives out, if any
+-- ARGV: token, expected offset, new offset, d ('' = none), image JSON ('' = none)
 local token = redis.call('HGET', KEYS[2], 'token')
 if token ~= ARGV[1] then return {'FENCED', token or ''} end
 local offset = redis.call('HGET', KEYS[3], 'book') or '0-0'
@@ -16,6 +17,7 @@ if ARGV[5] ~= '' then
   if previous then redis.call('HSET', KEYS[4], 'previous', previous) end
   redis.call('HSET', KEYS[4], 'newest', ARGV[5])
   redis.call('PERSIST', KEYS[5])
+  if KEYS[6] then redis.call('UNLINK', KEYS[6]) end
   local image = cjson.decode(ARGV[5])
   local older = redis.call('HGET', KEYS[3], 'book_image')
   redis.call('HSET', KEYS[3], 'book_image', image.offset)

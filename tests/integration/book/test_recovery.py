@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from services.book import recovery
+from services.book import recovery, service
 from services.book.service import BookService
 from services.book.settings import BookSettings
 from services.ingest.router import split
-from shared import metrics
-from shared.broker import Broker
+from shared import images, metrics
+from shared.broker import Broker, Entry
 from shared.orderbook.engines import make_engine
+from shared.orderbook.shard import ShardState
 from shared.records import Rows
-from shared.wire.codec import InEntry, decode_in, decode_out
+from shared.wire.codec import InEntry, decode_in, decode_out, encode_records
+from shared.wire.keys import parse_id, stream_id
 from tests.integration.ingest.test_publisher import SHARDS, Writer
 from tests.support import eventually
 from tests.support.mbo import random_rows
@@ -105,11 +107,7 @@ def test_leases_are_kept_while_many_shards_take_long_to_open(
         drop_image(broker, shard)
     monkeypatch.setattr(recovery, "PAGE_ENTRIES", 4)
 
-    def slow(blob: bytes) -> InEntry:
-        time.sleep(0.02)
-        return decode_in(blob)
-
-    monkeypatch.setattr(recovery, "decode_in", slow)
+    monkeypatch.setattr(recovery, "decode_in", slow_decode)
     heir = Worker(broker_url, prefix, lease_ms=300)
     lost = metrics.get("mbo_book_epochs_lost_total").labels(FEED)
     before = lost._value.get()
@@ -119,6 +117,93 @@ def test_leases_are_kept_while_many_shards_take_long_to_open(
     assert lost._value.get() == before
     assert heir.hashes() == done
     heir.service.close()
+
+
+def test_leases_of_all_feeds_are_kept_while_a_shard_of_one_takes_long_to_open(
+    broker_url: str, prefix: str, broker: Broker, done: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(broker_url, prefix, ArraySource([random_rows(9)]), feed="aside").start().run()
+    for shard in range(SHARDS):
+        drop_image(broker, shard)
+    monkeypatch.setattr(recovery, "PAGE_ENTRIES", 4)
+    monkeypatch.setattr(recovery, "decode_in", slow_decode)
+    heir = Worker(broker_url, prefix, lease_ms=300)
+    lost = metrics.get("mbo_book_epochs_lost_total").labels("aside")
+    before = lost._value.get()
+    heir.step_until(lambda: len(heir.service.owned) == 2 * SHARDS)
+    assert lost._value.get() == before
+    heir.service.close()
+
+
+def test_a_gap_met_while_a_commit_is_on_its_way_costs_one_shard_only(
+    broker_url: str,
+    prefix: str,
+    broker: Broker,
+    worker: Callable[[], Worker],
+    sent: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The replies of that commit are still to come on the connection on which the shard is released."""
+    monkeypatch.setattr(service, "PIPELINE_RECORDS", 0)
+    writer = Writer(broker_url, prefix, ArraySource([sent])).start()
+    one = worker()
+    one.step_until(lambda: len(one.service.owned) == SHARDS and all(a == b for a, b in offsets(broker)))
+    writer.run(10)
+    one.step_until(lambda: one.service._pending is not None)
+    after_a_gap(broker, 0)
+    one.step_until(lambda: one.service.facts()["stale"] == 1)
+    assert {shard for (_, shard), owned in one.service.owned.items() if owned.state.stale} == {0}
+
+
+def test_gaps_that_were_mended_are_forgotten(
+    broker_url: str, prefix: str, broker: Broker, worker: Callable[[], Worker], sent: Rows
+) -> None:
+    """Only a gap that outlives every recovery is passed over."""
+    writer = Writer(broker_url, prefix, ArraySource([sent])).start()
+    one = worker()
+    one.step_until(lambda: len(one.service.owned) == SHARDS)
+    for _ in range(service.MAX_RECOVERIES + 1):
+        writer.run(2)
+        one.step_until(lambda: len(one.service.owned) == SHARDS and all(a == b for a, b in offsets(broker)))
+        owned = one.service.owned[FEED, 0]
+        at = owned.state.ordinal + 10
+        gap = Entry(stream_id(owned.state.session, at).encode(), encode_records(sent[:1], at, 0, 0, 0))
+        one.service._apply((FEED, 0), owned, [gap])
+    one.step_until(lambda: len(one.service.owned) == SHARDS)
+    assert one.service.facts()["stale"] == 0
+
+
+def test_a_worker_that_lost_its_shard_removes_no_image(
+    broker_url: str, prefix: str, broker: Broker, worker: Callable[[], Worker], done: dict[int, str]
+) -> None:
+    """Neither of the two that are kept, by which the new owner's successor starts."""
+    one = take_over(worker)
+    again = Writer(broker_url, prefix, ArraySource([random_rows(90, seed=9)], identity="again"))
+    again.start().run()
+    one.step_until(lambda: all(a == b for a, b in offsets(broker)) and images_written(broker))
+    shard = one.service.owned[FEED, 0]
+    kept = images.pointers(broker, FEED, 0)
+    assert len(kept) == 2
+    key = broker.keys.shard(FEED, 0, f"img:{shard.offset}:again")
+    one.service._images.submit(shard, key, shard.offset, 0.0, shard.state.freeze())
+    broker.call("HSET", broker.keys.shard(FEED, 0, "lease"), "token", "99:another", "epoch", 99)
+    one.step_until(lambda: one.service.owned.get((FEED, 0)) is not shard)
+    assert all(images.fetch(broker, pointer) for pointer in kept)
+
+
+def slow_decode(blob: bytes) -> InEntry:
+    time.sleep(0.02)
+    return decode_in(blob)
+
+
+def after_a_gap(broker: Broker, shard: int) -> None:
+    """An entry that does not follow the last one of its shard."""
+    stream = broker.keys.shard(FEED, shard, "in")
+    (tail,) = broker.last_ids([stream])
+    assert tail is not None
+    session, ordinal = parse_id(tail.id)
+    blob = encode_records(random_rows(1), ordinal + 10, 0, 0, 0)
+    broker.call("XADD", stream, stream_id(session, ordinal + 10), "d", blob)
 
 
 def take_over(worker: Callable[[], Worker]) -> Worker:
@@ -231,6 +316,19 @@ def test_without_any_of_them_a_shard_is_stale_and_says_so(
     heir.step_until(lambda: all(a == b for a, b in offsets(broker)))
     last = broker.last_ids([broker.keys.shard(FEED, shard, "out") for shard in range(SHARDS)])
     assert all(tail is not None and decode_out(tail.d).stale for tail in last)
+
+
+def test_a_damaged_image_of_the_store_makes_the_shard_stale_too(
+    worker: Callable[[], Worker], broker: Broker, done: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> ShardState:
+        return ShardState.restore(b"damaged")
+
+    monkeypatch.setattr(recovery, "from_history", damaged)
+    for shard in range(SHARDS):
+        drop_image(broker, shard)
+        trim_all(broker, shard)
+    assert take_over(worker).service.facts()["stale"] == SHARDS
 
 
 def test_a_new_session_cures_a_stale_shard(
