@@ -163,9 +163,13 @@ class Registration:
         with contextlib.suppress(MboError):
             self._forget_dead()
         while not self._stop.is_set():
-            row = {**self._row, "at": time.time(), "detail": self._facts()}
-            with contextlib.suppress(MboError):  # the service's own loop reports a lost broker
+            try:
+                row = {**self._row, "at": time.time(), "detail": self._facts()}
                 self._broker.call("HSET", self._broker.keys.procs, self.id, json.dumps(row, default=str))
+            except MboError:
+                pass  # the service's own loop reports a lost broker
+            except Exception as error:  # noqa: BLE001 - facts are read beside the loop that changes them
+                logs.get(str(self._row["role"])).limited("facts not told", detail=repr(error))
             self._stop.wait(REGISTER_S)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from shared import logs
 from shared.broker import Broker
-from shared.errors import MboError
 from shared.images import Staged, stage
 
 log = logs.get("book")
@@ -51,8 +50,8 @@ class ImageWriter:
             owner, key, offset, at, encode = job
             try:
                 staged: Staged | None = stage(self._broker, key, offset, at, encode())
-            except MboError as error:
-                log.limited("image not staged", detail=str(error), offset=offset)
+            except Exception as error:  # noqa: BLE001 - without this thread nothing is trimmed: it must go on
+                log.limited("image not staged", detail=repr(error), offset=offset)
                 staged = None
             self._done.put((owner, staged))
 

@@ -278,7 +278,8 @@ class Feed:
         if self.feed_back is not None:
             found["feed_back_records"] = self.feed_back.facts()
             found["journal_bytes"] = [self.feed_back.source.journal_size(), config.journal_bytes]
-            found["journaled_items"] = self._detour.given - self._detour.position if self._detour else 0
+            detour = self._detour  # asked beside the loop, which may end it at any moment
+            found["journaled_items"] = detour.given - detour.position if detour else 0
         return found
 
     def reset(self) -> None:

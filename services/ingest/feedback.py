@@ -18,7 +18,7 @@ from services.ingest.sources.base import Chunk, EndOfSource, Journaled, Reread
 from shared import logs, metrics
 from shared.broker import Broker, Command
 from shared.clock import Clock
-from shared.errors import Fenced, Gap, MboError
+from shared.errors import Fenced, Gap
 from shared.records import Rows
 from shared.wire import codec
 from shared.wire.keys import parse_id, shard_of, stream_id
@@ -110,8 +110,8 @@ class FeedBack:
             owned = self.owned
             try:
                 pause = 0.0 if owned is not None and self.step(owned) else POLL_S
-            except MboError as error:
-                log.limited("feed-back failed", feed=self.feed, detail=str(error))
+            except Exception as error:  # noqa: BLE001 - nobody else gives back what was trimmed: it must go on
+                log.limited("feed-back failed", feed=self.feed, detail=repr(error))
                 self._reread = None
                 self._broker.close()
                 pause = RETRY_S

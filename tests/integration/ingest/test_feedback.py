@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from services.ingest import feedback
 from services.ingest.feedback import READER, FeedBack, Owned
 from services.ingest.router import split
 from services.ingest.upkeep import Upkeep
@@ -257,3 +258,26 @@ def test_the_window_is_a_small_part_of_a_small_broker(feed: LiveFeed) -> None:
     assert feed.back.window * 64 <= 0.05 * (24 << 20)
     feed.back.fit(8 << 30)
     assert feed.back.window == most
+
+
+def test_the_thread_outlives_whatever_one_step_brings(
+    broker_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the only one that can give persist back what was trimmed."""
+    steps = 0
+
+    def step(self: FeedBack, owned: Owned) -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == 1:
+            raise KeyError("a fault of ours")
+        return False
+
+    monkeypatch.setattr(FeedBack, "step", step)
+    monkeypatch.setattr(feedback, "RETRY_S", 0.01)
+    live = Writer(broker_url, prefix, JournaledArray([]))
+    settings = live.publisher.settings
+    back = FeedBack(Broker(broker_url, prefix), SystemClock(), settings, "test", JournaledArray([]))
+    back.owned = Owned("token", 1, SHARDS, {})
+    eventually(lambda: steps > 1)
+    back.close()
