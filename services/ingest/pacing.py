@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from shared.clock import Clock
 from shared.errors import UsageError
 from shared.records import Rows
+from shared.units import UNDEF_TS
 
 NS = 1_000_000_000
 
@@ -25,7 +26,7 @@ class Pacer:
         self._clock, self._rate = clock, rate
         self._sent = 0
         self._start_ns = 0  # wall clock of the first record
-        self._first_ts = 0  # market time of the first record
+        self._first_ts = 0  # market time of the first record that has one
         self._newest_ts = 0
 
     @property
@@ -33,26 +34,27 @@ class Pacer:
         return bool(self._rate or self._factor)
 
     def due(self, records: Rows) -> NDArray[np.int64]:
-        """Wall-clock ns at which each record is due, never decreasing; call once for each record, in order."""
+        """Wall-clock ns at which each record is due, never decreasing; call once for each record, in order.
+
+        A record without a ts_recv is due with the one before it.
+        """
         now = self._clock.now_ns()
         count = len(records)
         if not self.is_paced:
             return np.full(count, now, np.int64)
-        if not self._start_ns:
-            self._start_ns = now
-            self._first_ts = self._newest_ts = int(records["ts_recv"][0])
+        self._start_ns = self._start_ns or now
         if self._rate:
             times = self._start_ns + ((np.arange(self._sent, self._sent + count) / self._rate) * NS).astype(
                 np.int64
             )
             self._sent += count
             return times
-        market = np.maximum.accumulate(np.maximum(records["ts_recv"], np.uint64(self._newest_ts)))
+        stamps = records["ts_recv"]
+        known = stamps != UNDEF_TS
+        if not self._newest_ts:
+            self._first_ts = self._newest_ts = int(stamps[known.argmax()]) if known.any() else 0
+        market = np.maximum.accumulate(np.where(known, stamps, np.uint64(0)))
+        market = np.maximum(market, np.uint64(self._newest_ts))
         self._newest_ts = int(market[-1])
         since = (market - np.uint64(self._first_ts)).astype(np.float64)
         return self._start_ns + (since / self._factor).astype(np.int64)
-
-    def shift(self, ns: int) -> None:
-        """Move everything that is still to come by `ns`: after a pause that was not the market's."""
-        if self._start_ns:
-            self._start_ns += ns

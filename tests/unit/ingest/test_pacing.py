@@ -6,6 +6,7 @@ import pytest
 from services.ingest.pacing import Pacer
 from shared.clock import ManualClock
 from shared.errors import UsageError
+from shared.units import UNDEF_TS
 from tests.support.mbo import random_rows
 
 
@@ -34,3 +35,14 @@ def test_market_time_is_scaled_and_never_goes_back() -> None:
 def test_a_wrong_speed_is_a_usage_error(speed: str) -> None:
     with pytest.raises(UsageError, match="speed"):
         Pacer(ManualClock(), speed=speed)
+
+
+def test_records_without_a_time_are_due_with_the_one_before() -> None:
+    """An undefined ts_recv is the greatest number: by it, all that follows would be due in centuries."""
+    clock = ManualClock()
+    pacer = Pacer(clock, speed="10")
+    records = random_rows(5)
+    records["ts_recv"] = [UNDEF_TS, 10**18, UNDEF_TS, 10**18 + 50_000, UNDEF_TS]
+    assert (pacer.due(records) - clock.now_ns()).tolist() == [0, 0, 0, 5_000, 5_000]
+    records["ts_recv"] = 10**18 + 80_000
+    assert (pacer.due(records) - clock.now_ns()).tolist() == [8_000] * 5
