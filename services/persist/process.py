@@ -43,11 +43,18 @@ class ReaderProcess:
                 self._hear(process)
                 return
             log.limited("history reader ended", status=process.returncode, retry_s=self._backoff)
-            self._drop()
-            self._start_at = now + self._backoff
-            self._backoff = min(self._backoff * 2, BACKOFF_MOST_S)
+            self._retry_later(now)
         if now >= self._start_at:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no memory for a process, or it died before it read: recording goes on
+                log.limited("history reader not started", detail=str(error), retry_s=self._backoff)
+                self._retry_later(now)
+
+    def _retry_later(self, now: float) -> None:
+        self._drop()
+        self._start_at = now + self._backoff
+        self._backoff = min(self._backoff * 2, BACKOFF_MOST_S)
 
     def _hear(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

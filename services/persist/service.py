@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from services.persist.process import ReaderProcess
@@ -25,7 +25,7 @@ log = logs.get("persist")
 
 DISCOVER_S = 1.0  # between two looks for new feeds and at the broker's health
 AT_ONCE_RECORDS = (
-    16_384  # a pass that found fewer is followed by a pause: few large passes cost less than many small
+    16_384  # after a pass that found fewer comes a pause: few large passes cost less than many small
 )
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 60.0  # of a feed whose file or disk failed
 FATAL = ("locked", "unwritable")
@@ -45,7 +45,6 @@ class Feed:
     retry_s: float = RETRY_FIRST_S
     counted: int = 0
     gaps: int = 0
-    saved_ns: int = field(default=0)
 
 
 class PersistService:

@@ -179,7 +179,7 @@ class FeedWriter:
         assert self.store is not None
         if shard.recorder is not None:
             self.commit()
-            self.settle()
+        self.settle()  # the file is the thread's until then
         control = entry.control or {}
         if control.get("type") != "begin":
             control = self._broker.hash(self._broker.keys.feed(self.feed, "meta"))
@@ -293,9 +293,11 @@ class FeedWriter:
 
     def close(self) -> None:
         """Drop what is not committed and release the file."""
-        if self._committing is not None:
-            self._committing.seconds.exception()  # the file is the thread's until then
-            self._committing = None
+        committing, self._committing = self._committing, None
+        if (
+            committing is not None and committing.seconds.exception() is None
+        ):  # waits: the file is the thread's
+            self.recorded = committing.records
         if self.store is not None:
             self.store.close()
             self.store = None

@@ -96,3 +96,11 @@ def test_a_full_disk_stores_nothing_of_the_commit_and_goes_on_once_there_is_room
     recorder.close()
     assert LocalHistory(tmp_path).sessions("feed")[0].records == 1000
     finishes(recorder, tmp_path, feed)
+
+
+def test_what_a_closed_writer_had_made_durable_counts_as_recorded(feed: Feed, recorder: FeedWriter) -> None:
+    while recorder.poll():
+        pass
+    recorder.commit()
+    recorder.close()
+    assert (recorder.recorded, recorder.records) == (1000, 1000)
