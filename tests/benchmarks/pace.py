@@ -53,17 +53,18 @@ def paces() -> list[float]:
 def undisturbed(run: Callable[[], T | None], wanted: int) -> list[Paced[T]]:
     """Results of all runs by pace, the best first: until `wanted` were undisturbed, or for TRIES times as many runs.
 
-    What a run measured has no say in it. A run that gives None has failed, and is left out.
+    What a run measured has no say in it. Empty once a run has failed and gives None.
     """
     found: list[Paced[T]] = []
     best = float("inf")
     for _ in range(wanted * TRIES):
         before = paces()
         result = run()
+        if result is None:
+            return []
         after = paces()
         best = min(best, *before, *after)
-        if result is not None:
-            found.append(Paced(max(*before, *after), result))
+        found.append(Paced(max(*before, *after), result))
         if sum(one.pace <= DISTURBED * best for one in found) >= wanted:
             break
     return sorted(found, key=lambda one: one.pace)

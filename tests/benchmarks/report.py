@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from services.bench.pipeline import summary
-from tests.benchmarks.pace import undisturbed
+from tests.benchmarks.pace import Paced, undisturbed
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 Table = Iterator[Sequence[object]]  # the head first
@@ -34,32 +34,17 @@ N = TypeVar("N", bound=Named)
 class Benchmark(NamedTuple):
     """One section: the arguments of `mbo bench`, and the table of its JSON answer.
 
-    With `runs`, of so many runs that the machine's neighbours did not disturb (tests.benchmarks.pace).
+    It is run until `runs` of its runs were not disturbed by the machine's neighbours (tests.benchmarks.pace).
     """
 
     name: str
     args: str
     table: Callable[[Any], Table]
-    runs: int = 0
+    runs: int = 1
 
     @property
     def command(self) -> str:
         return f"mbo bench {self.args}"
-
-    def measure(self) -> Any:
-        """The answer of the benchmark, or None if it failed."""
-        if not self.runs:
-            return answer(self.args)
-        found = undisturbed(lambda: answer(self.args), self.runs)
-        if len(found) < self.runs:
-            return None
-        kept, rest = found[: self.runs], found[self.runs :]
-        return {
-            **summary([one.result for one in kept]),
-            "state_ok": all(one.result["state_ok"] for one in found),
-            "paces": [one.pace for one in kept],
-            "disturbed": [(one.pace, one.result) for one in rest],
-        }
 
 
 def engine(rows: list[dict[str, Any]]) -> Table:
@@ -92,19 +77,7 @@ def pipeline(found: dict[str, Any]) -> Table:
         )
         yield f"{stage}, p50 / p99 / p99.9 / max ms", said, runs if stage == "end_to_end" else ""
     yield "RSS MB", ", ".join(f"{name} {value:.0f}" for name, value in found["rss_mb"].items()), ""
-    yield "a fixed loop beside it, ms", "", ", ".join(f"{pace:.1f}" for pace in found["paces"])
-    yield (
-        "more runs, disturbed: that loop; records/s, CPU-s, end to end p50 / p99",
-        "",
-        "; ".join(disturbed(pace, run) for pace, run in found["disturbed"]),
-    )
     yield "end state", "as the offline rebuild" if found["state_ok"] else "WRONG", ""
-
-
-def disturbed(pace: float, run: dict[str, Any]) -> str:
-    latency = run["latency_ms"]["end_to_end"]
-    return (f"{pace:.1f}: {run['records_per_s']:,.0f}, {run['cpu_s_per_million']['total']:.2f}, "
-            f"{latency['p50']:.2f} / {latency['p99']:.2f}")  # fmt: skip
 
 
 def sse(rows: list[dict[str, Any]]) -> Table:
@@ -199,16 +172,36 @@ def ended(failed: Sequence[str]) -> int:
     return bool(failed)
 
 
+def section(each: Benchmark, found: Sequence[Paced[Any]]) -> str:
+    """The undisturbed runs as a table; of the rest of a pipeline's runs what they had been."""
+    kept, rest = found[: each.runs], found[each.runs :]
+    results = [run.result for run in kept]
+    table = markdown(each.table(summary(results) if each.table is pipeline else results[0]))
+    loops = ", ".join(f"{run.pace:.1f}" for run in kept)
+    text = f"### {each.name}\n`{each.command}` · {machine()}; a fixed loop beside each run took {loops} ms\n\n{table}"
+    if rest and each.table is pipeline:
+        text += "\n\nMore runs, disturbed by neighbours:\n\n" + markdown(disturbed(rest))
+    return text
+
+
+def disturbed(runs: Sequence[Paced[Any]]) -> Table:
+    yield "the loop, ms", "records/s", "CPU-s per million", "p50 / p99 ms", "end state"
+    for pace, run in runs:
+        latency = run["latency_ms"]["end_to_end"]
+        yield (f"{pace:.1f}", f"{run['records_per_s']:,.0f}", f"{run['cpu_s_per_million']['total']:.2f}",
+               f"{latency['p50']:.2f} / {latency['p99']:.2f}", "right" if run["state_ok"] else "WRONG")  # fmt: skip
+
+
 def main(names: Sequence[str]) -> int:
     failed = []
     for each in chosen(BENCHMARKS, names):
         print(f"{each.command} …", flush=True)
-        found = each.measure()
-        if found is None:
+        found = undisturbed(lambda args=each.args: answer(args), each.runs)  # type: ignore[misc]
+        if not found:
             failed.append(each.name)
             continue
-        text = markdown(each.table(found))
-        put(each.name, f"### {each.name}\n`{each.command}` · {machine()}\n\n{text}")
+        text = section(each, found)
+        put(each.name, text)
         print(text, flush=True)
     return ended(failed)
 
