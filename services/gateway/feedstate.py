@@ -16,7 +16,7 @@ from services.gateway.items import FeedRows, Item, Loaded
 from services.gateway.orders import MAX_QUEUED_RECORDS, Applied, Orders, of_instrument
 from services.gateway.shards import ShardBooks
 from services.gateway.topic import Topic
-from services.gateway.vector import ShardKey
+from services.gateway.vector import ShardKey, run_name
 from shared import logs, metrics
 from shared.errors import Gap
 from shared.orderbook.engine import Batch
@@ -51,6 +51,7 @@ class FeedState:
     def __init__(self) -> None:
         self.directory = Directory(changed=self._changed)
         self.books: dict[ShardKey, ShardBooks] = {}
+        self.runs: dict[str, tuple[int, str]] = {}  # see vector.Runs
         self.orders: dict[ShardKey, Orders] = {}
         self.orders_wanted: dict[ShardKey, float] = {}  # monotonic s of the last use; the reader looks at it
         self.orders_lost: set[ShardKey] = set()  # for the reader: what it loaded is void
@@ -97,6 +98,8 @@ class FeedState:
         for item in items:
             value, key = item.value, item.key
             if isinstance(value, FeedRows):
+                if value.feed.session > self.runs.get(value.feed.name, (0, ""))[0]:
+                    self.runs[value.feed.name] = (value.feed.session, value.feed.run)
                 for instrument in self.directory.load(value.feed, value.rows):
                     self._named(instrument, changed)
                 continue
@@ -183,6 +186,7 @@ class FeedState:
         if control is not None and control["type"] == "begin":
             books.clear()
             books.policy = control.get("policy", books.policy)
+            self.runs[key.feed] = (session, run_name(control.get("identity", ""), control.get("spec") or {}))
             books.gap = False
             changed.reset.append(key)
         had_stale = books.stale

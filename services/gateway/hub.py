@@ -41,7 +41,7 @@ class Hub:
         self.settings, self.name = settings, name
         self.state = FeedState()
         self.roster = Roster(self.state)
-        self.laggards = Laggards(settings, self.close, self.remove, self._anew)
+        self.laggards = Laggards(settings, self.state.runs, self.close, self.remove, self._anew)
         self.clients: dict[Client, None] = {}
         self.accepting = False
         self.draining = False
@@ -115,7 +115,7 @@ class Hub:
         for group, parts in chunks.items():
             if group.clients:
                 position = group.position()
-                parts.append(vector.id_block(position))
+                parts.append(vector.id_block(position, self.state.runs))
                 self._write(group, group.frame(b"".join(parts)), now)
                 group.sent, group.told = position, Topic.starts
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.gateway.vector import ShardKey
+from services.gateway.vector import ShardKey, run_name
 from shared.units import px_to_str
 from shared.wire.keys import shard_of
 
@@ -25,6 +25,7 @@ class Feed:
     state: str  # open, ended
     policy: str
     readers: tuple[str, ...] = ()
+    run: str = ""  # see `run_name`
 
     @classmethod
     def of(cls, name: str, meta: Mapping[str, str]) -> Feed | None:
@@ -42,6 +43,7 @@ class Feed:
             meta.get("state", "open"),
             meta.get("policy", ""),
             readers,
+            run_name(meta.get("identity", ""), json.loads(meta.get("spec") or "{}")),
         )
 
 

@@ -19,11 +19,13 @@ class Laggards:
     def __init__(
         self,
         settings: GatewaySettings,
+        runs: vector.Runs,
         close: Callable[[Client, Bye], None],
         remove: Callable[[Client], None],
         hello: Callable[[Group, list[Topic], int], bytes],
     ) -> None:
         self._settings, self._close, self._remove, self._hello = settings, close, remove, hello
+        self._runs = runs
         self.clients: dict[Client, None] = {}
 
     def add(self, client: Client, group: Group, now: float) -> None:
@@ -66,4 +68,5 @@ class Laggards:
         self.clients.pop(client)
         client.lag = None
         metrics.get("mbo_gateway_conflated_total").labels("client").inc()
-        client.transport.write(group.private(b"".join((*parts, vector.id_block(group.position())))))
+        parts.append(vector.id_block(group.position(), self._runs))
+        client.transport.write(group.private(b"".join(parts)))

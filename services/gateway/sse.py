@@ -139,7 +139,7 @@ class StreamEndpoint:
         age = self.hub.settings.max_age_s * random.uniform(0.9, 1.1)  # noqa: S311 - spread, not secret
         expires = min(now + age, principal.expires_monotonic())
         client = Client(transport, principal, lease, now, expires)
-        position = vector.said(last_id)
+        position = vector.said(last_id, self.hub.state.runs)
         if position and {"mbo", "trades"} & set(wanted.channels):
             await self._until_exact(instruments, position, "mbo" in wanted.channels)
         if transport.is_closing():
@@ -186,7 +186,7 @@ class StreamEndpoint:
         expires_ns = now_ns + round((client.expires - time.monotonic()) * 1e9)
         plans = [resume.plan(topic, position) for topic in group.topics]
         group.sent, group.told = group.position(), Topic.starts  # if the next write finds it lagging
-        id_block = vector.id_block(group.sent)
+        id_block = vector.id_block(group.sent, hub.state.runs)
         slow = [plan for plan in plans if plan.read]
         if slow:
             await self.resumer.read(slow, position)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MAX_CHARS = 16_384
 MAX_ORDINAL = 2**53
@@ -20,37 +22,53 @@ class Position(NamedTuple):
 
 
 Vector = Mapping[ShardKey, Position]
+Runs = Mapping[str, tuple[int, str]]  # by feed: its session, and `run_name` of it
+NO_RUNS: Runs = {}
 
 
-def encode(vector: Vector) -> str:
-    """`feed:session:shard.ordinal,shard.ordinal;feed2:…`, feeds and shards sorted."""
+def run_name(identity: str, spec: Any) -> str:
+    """What tells a session from another of the same number, in a broker that began anew: short, "" if unknown."""
+    text = json.dumps([identity, spec], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if identity else ""
+
+
+def encode(vector: Vector, runs: Runs = NO_RUNS) -> str:
+    """`feed:session~run:shard.ordinal,shard.ordinal;feed2:…`, feeds and shards sorted; `~run` where it is known."""
     feeds: dict[tuple[str, int], list[str]] = {}
     for key in sorted(vector):
         session, ordinal = vector[key]
         feeds.setdefault((key.feed, session), []).append(f"{key.shard}.{ordinal}")
-    return ";".join(f"{feed}:{session}:{','.join(parts)}" for (feed, session), parts in feeds.items())
+
+    def numbered(feed: str, session: int) -> str:
+        known, run = runs.get(feed, (0, ""))
+        return f"{session}~{run}" if run and session == known else str(session)
+
+    return ";".join(
+        f"{feed}:{numbered(feed, session)}:{','.join(parts)}" for (feed, session), parts in feeds.items()
+    )
 
 
-def id_block(vector: Mapping[ShardKey, Position]) -> bytes:
+def id_block(vector: Mapping[ShardKey, Position], runs: Runs = NO_RUNS) -> bytes:
     """The id-only block that closes a write."""
-    return b"id: %b\n\n" % encode(vector).encode()
+    return b"id: %b\n\n" % encode(vector, runs).encode()
 
 
-def said(text: str) -> dict[ShardKey, Position]:
-    """What a client's id says; nothing if it is none of ours."""
+def said(text: str, runs: Runs = NO_RUNS) -> dict[ShardKey, Position]:
+    """What a client's id says; nothing if it is none of ours, nothing of a feed whose session is another run now."""
     try:
-        return parse(text)
+        return parse(text, runs)
     except ValueError:
         return {}
 
 
-def parse(text: str) -> dict[ShardKey, Position]:
+def parse(text: str, runs: Runs = NO_RUNS) -> dict[ShardKey, Position]:
     """The vector of an id; ValueError for anything `encode` did not write."""
     if len(text) > MAX_CHARS:
         raise ValueError("the id is too long")
     found: dict[ShardKey, Position] = {}
     for part in filter(None, text.split(";")):
-        feed, session, shards = part.split(":")
+        feed, numbered, shards = part.split(":")
+        session, _, run = numbered.partition("~")
         if not feed or not session.isascii() or not session.isdecimal():
             raise ValueError("not an id of ours")
         for item in shards.split(","):
@@ -59,5 +77,7 @@ def parse(text: str) -> dict[ShardKey, Position]:
                 raise ValueError("not an id of ours")
             if len(ordinal) > 16 or len(shard) > 4 or len(session) > 16 or int(ordinal) > MAX_ORDINAL:
                 raise ValueError("not an id of ours")
-            found[ShardKey(feed, int(shard))] = Position(int(session), int(ordinal))
+            known_session, known = runs.get(feed, (0, ""))
+            if not (run and known) or run == known or int(session) != known_session:
+                found[ShardKey(feed, int(shard))] = Position(int(session), int(ordinal))
     return found

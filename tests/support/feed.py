@@ -20,10 +20,11 @@ class Feed:
 
     def __init__(
         self, broker: Broker, name: str = "test.feed", *, shards: int = 1, policy: str = "uncross",
-        symbols: Mapping[int, str] | None = None,
+        symbols: Mapping[int, str] | None = None, source: str = "test",
     ) -> None:  # fmt: skip
         self.broker, self.name, self.shards, self.policy = broker, name, shards, policy
         self.symbols = dict(symbols or {1: "ONE"})
+        self.source = source
         self.session = 0
         self.states: dict[int, ShardState] = {}
         self.ordinals: dict[int, int] = {}
@@ -44,7 +45,7 @@ class Feed:
             "session": self.session,
             "state": "open",
             "readers": "book",
-            "identity": f"test {self.session}",
+            "identity": f"{self.source} {self.session}",
         }
         self.broker.call(
             "HSET", keys.feed(self.name, "meta"), *[part for pair in meta.items() for part in pair]
@@ -62,7 +63,7 @@ class Feed:
                     "session": self.session,
                     "policy": self.policy,
                     "dataset": self.name.upper(),
-                    "identity": f"test {self.session}",
+                    "identity": f"{self.source} {self.session}",
                     "spec": {},
                     "ts": 0,
                     "repaired": False,

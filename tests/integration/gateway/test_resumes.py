@@ -219,3 +219,29 @@ def test_a_client_ahead_of_its_new_gateway_waits_for_it(broker_url: str, prefix:
         stream = Stream(one.url, "symbols=ONE&channels=trades,mbo", last_id=f"{feed.name}:1:0.{at}")
         feed.records(rows(record("T", "B", 100, 1, 1)))
         assert all(view["resumed"] for view in stream.first("hello")["views"])
+
+
+def test_a_position_in_a_run_that_is_gone_is_no_position_in_another(
+    broker_url: str, prefix: str, broker: Broker
+) -> None:
+    """`mbo up --fresh`, a broker that was replaced: its sessions count from 1 again, and clients come back by id."""
+    feed = Feed(broker)
+    feed.records(rows(record("A", "B", 99, 5, 1)))
+    channels = "symbols=ONE&channels=book,trades,mbo"
+    with Gateway(broker_url, prefix) as one:
+        one.caught_up(feed)
+        stream = Stream(one.url, channels)
+        stream.first("heartbeat")
+        same = Stream(one.url, channels, last_id=stream.id)
+        assert [view["resumed"] for view in same.first("hello")["views"]] == [True, True, True]
+    fresh = Feed(Broker(broker_url, f"{prefix}fresh", name="feed"), source="another")
+    fresh.records(rows(record("A", "B", 42, 1, 7)))
+    with Gateway(broker_url, f"{prefix}fresh") as two:
+        two.caught_up(fresh)
+        for _ in range(3):
+            fresh.records(rows(record("T", "B", 42, 1, 0)))
+        two.caught_up(fresh)
+        again = Stream(two.url, channels, last_id=stream.id)
+        assert [view["resumed"] for view in again.first("hello")["views"]] == [False, False, False]
+        assert again.first("snapshot", lambda e: e["channel"] == "book")["bids"] == [["42", 1, 1]]
+    fresh.broker.close()
