@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +23,7 @@ from tests.support.mbo import record, rows
 @pytest.fixture(scope="module")
 def gateway(broker_url: str) -> Iterator[Gateway]:
     broker = Broker(broker_url, "rest.", name="test")
-    feed = Feed(broker, symbols={1: "ONE", 2: "TWO"})
+    feed = Feed(broker, symbols={1: "ONE", 2: "TWO", 3: "BTC/USD €: A"})
     feed.records(rows(record("A", "B", 99, 3, 1), record("A", "B", 99, 4, 2), record("A", "A", 101, 1, 3)))
     with Gateway(broker_url, "rest.") as running:
         running.caught_up(feed)
@@ -98,6 +101,46 @@ def test_an_unchanged_answer_is_304_and_head_has_no_body(gateway: Gateway) -> No
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", first.headers["etag"])
     stream = httpx.head(gateway.url + "/v1/stream?symbols=ONE")
     assert stream.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("symbol", ["BTC%2FUSD%20%E2%82%AC%3A%20A", "TEST.FEED:BTC/USD%20%E2%82%AC:%20A"])
+def test_a_symbol_may_hold_any_character(gateway: Gateway, symbol: str) -> None:
+    assert gateway.json(f"/v1/book/{symbol}")["symbol"] == "BTC/USD €: A"
+    assert gateway.get(f"/v1/orders/{symbol}/7").json()["detail"].startswith("no such order")
+    assert gateway.get(f"/v1/history/{symbol}/trades").status_code != 400
+    assert gateway.get(f"/v1/stream?symbols={symbol},NOPE").json()["detail"].startswith("no feed has 'NOPE'")
+
+
+def test_modules_of_the_page_are_asked_for_again_after_an_upgrade(gateway: Gateway) -> None:
+    """Without Cache-Control a browser takes a tenth of a file's age as its freshness."""
+    answer = gateway.get("/static/js/main.js")
+    assert answer.headers["cache-control"] == "no-cache"
+    again = gateway.get("/static/js/main.js", if_none_match=answer.headers["etag"])
+    assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+
+
+def test_the_loop_of_live_streams_compresses_no_long_answer(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long: list[tuple[int, str]] = []
+
+    class Spy:
+        def __init__(self, *args: Any, **more: Any) -> None:
+            self._packer = compressobj(*args, **more)
+
+        def compress(self, part: bytes) -> bytes:
+            if len(part) > 16_384:
+                long.append((len(part), threading.current_thread().name))
+            return self._packer.compress(part)
+
+        def flush(self, *args: int) -> bytes:
+            return self._packer.flush(*args)
+
+    compressobj = zlib.compressobj
+    monkeypatch.setattr(zlib, "compressobj", Spy)
+    assert gateway.get("/openapi.json", accept_encoding="gzip").headers["content-encoding"] == "gzip"
+    assert long
+    assert all(thread != "http" for _, thread in long)
 
 
 def test_large_answers_are_gzipped(gateway: Gateway) -> None:
