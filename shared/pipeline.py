@@ -51,7 +51,7 @@ def _feed(broker: Broker, feed: str, now: float, before: Overview | None) -> dic
     shards, session = int(meta.get("shards", 0)), int(meta.get("session", 0))
     readers = [name for name in meta.get("readers", "").split(",") if name]
     old = {row["feed"]: row for row in (before or {}).get("feeds", [])}.get(feed)
-    seconds = now - before["at"] if before else 0.0
+    seconds = max(now - before["at"], 0.0) if before else 0.0  # 0, no rates, where the clock was set back
     rows = []
     found = broker.pipe([ask for shard in range(shards) for ask in _asks(keys, feed, shard)])
     looks = [found[at : at + ASKS] for at in range(0, len(found), ASKS)]

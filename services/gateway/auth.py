@@ -21,6 +21,7 @@ from shared.errors import UsageError
 COOKIE = "mbo_session"
 COOKIE_S = 12 * 3600
 MAX_CREDENTIAL_CHARS = 8_192
+JWT_SKEW_S = 30  # an issuer's clock may be so far ahead of ours
 
 
 def is_loopback(host: str) -> bool:
@@ -135,14 +136,21 @@ class Access:
         try:
             claims = jwt.decode(
                 token, self._jwt_key or "", algorithms=[self._algorithm], audience=settings.jwt_audience or None,
-                issuer=settings.jwt_issuer or None,
+                issuer=settings.jwt_issuer or None, leeway=JWT_SKEW_S,
                 options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
             )  # fmt: skip
+            found = from_claims(claims, "jwt")
         except jwt.ExpiredSignatureError:
             raise unauthorized("the token has expired: get a new one") from None
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except jwt.ImmatureSignatureError:
+            raise unauthorized(
+                "the token is not valid yet: compare its issuer's clock with this machine's"
+            ) from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise unauthorized("the token is not valid here") from None
-        return from_claims(claims, "jwt")
+        if found.expired():  # the skew is for tokens that begin, not for those that end
+            raise unauthorized("the token has expired: get a new one")
+        return found
 
     def cookie(self, principal: Principal) -> tuple[str, int]:
         """(value, seconds it lives) of the login cookie: signed; names the key (so revocation works) or the claims."""
@@ -154,6 +162,7 @@ class Access:
             claims["key"] = principal.key_id
         else:
             claims |= {"sub": principal.name, "symbols": principal.symbols, "channels": principal.channels}
+            claims |= {"streams": principal.streams}
         body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
         return f"{body.decode()}.{self._sign(body)}", life
 
@@ -199,7 +208,14 @@ def _jwt_key(settings: GatewaySettings) -> tuple[str | None, str]:
             raise UsageError("the JWT secret is too short: at least 32 characters")
         return secret, "HS256"
     if settings.jwt_public_key_file:
-        return _text("JWT public key", settings.jwt_public_key_file), "RS256"
+        pem = _text("JWT public key", settings.jwt_public_key_file)
+        try:
+            jwt.get_algorithm_by_name("RS256").prepare_key(pem)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"JWT public key {settings.jwt_public_key_file}: not a PEM file with an RSA public key ({error})"
+            ) from error
+        return pem, "RS256"
     return None, "HS256"
 
 

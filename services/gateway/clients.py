@@ -38,6 +38,7 @@ class Client:
         "lease",
         "opened",
         "pending",
+        "pending_bytes",
         "principal",
         "ready",
         "transport",
@@ -53,7 +54,8 @@ class Client:
         self.expires = expires  # monotonic s: maximum age, or the credential's end
         self.group: Group | None = None
         self.ready = False  # hello and snapshots are out
-        self.pending: list[bytes] = []  # live blocks while a resume is read from the streams
+        self.pending: list[bytes] = []  # live blocks while a resume is read
+        self.pending_bytes = 0
         self.lag: dict[ShardKey, Position] | None = None
         self.lag_since = 0.0
         self.lag_told = 0  # what its group had been told then, as Group.told

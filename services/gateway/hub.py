@@ -31,6 +31,7 @@ HOUSEKEEPING_S = 0.05
 CONFLATE_BBO_ROWS = (
     5_000  # in one drain: the gateway itself is behind, so only the newest of each topic is sent
 )
+PENDING_BYTES = 64 << 20  # live blocks kept for a client while its resume is read
 CLOSE_WITHIN_S = 5.0  # after bye, for a peer that does not read
 
 
@@ -124,11 +125,15 @@ class Hub:
         budget = self.settings.client_budget_bytes
         sent = 0
         gone: list[Client] = []
+        late: list[Client] = []
         for client in group.clients:
             if client.lag is not None:
                 continue
             if not client.ready:
                 client.pending.append(frame)
+                client.pending_bytes += len(frame)
+                if client.pending_bytes > PENDING_BYTES:
+                    late.append(client)
                 continue
             transport = client.transport
             if transport.get_write_buffer_size() > budget:
@@ -142,6 +147,9 @@ class Hub:
         self._m_bytes.inc(sent * len(frame))
         for client in gone:
             self.remove(client)
+        for client in late:
+            client.pending.clear()
+            self.close(client, close_codes.SLOW)
 
     # -- joining and leaving -----------------------------------------------------------------------------------------
 

@@ -22,13 +22,15 @@ class Pipeline:
         self._connect, self._state, self._name = connect, state, name
         self._broker: Broker | None = None
         self._newest: Overview | None = None
+        self._asked = 0.0  # monotonic s: the wall clock may be set back
         self._lock = asyncio.Lock()
 
     async def read(self) -> dict[str, Any]:
         """Members of the schema `pipeline`; raises BrokerLost."""
         async with self._lock:
-            if self._newest is None or time.time() - self._newest["at"] > FRESH_S:
+            if self._newest is None or time.monotonic() - self._asked > FRESH_S:
                 self._newest = await asyncio.to_thread(self._refresh)
+                self._asked = time.monotonic()
         return self._shape(self._newest)
 
     def _refresh(self) -> Overview:

@@ -48,7 +48,9 @@ class Principal:
     @property
     def account(self) -> str:
         """What its limits are counted by."""
-        return self.key_id or (f"{self.auth}:{self.name}" if self.auth != "none" else "")
+        return self.key_id or (
+            f"sub:{self.name}" if self.auth != "none" else ""
+        )  # a token and its cookie are one
 
     def allows(self, symbol: str, channel: str) -> bool:
         """Patterns of symbols (`CL*`) and of channels; `history`, `export` and `pipeline` are channels here."""

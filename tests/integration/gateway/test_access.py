@@ -172,6 +172,32 @@ def test_a_stream_ends_when_its_token_does(gateway: Gateway) -> None:
     assert (bye["reason"], bye["retry_ms"]) == ("expired", None)
 
 
+def test_an_issuer_whose_clock_is_a_little_ahead_is_believed(gateway: Gateway) -> None:
+    """RFC 7519 4.1.4: some leeway for clock skew; none for what has expired."""
+
+    def status(**claims: Any) -> tuple[int, str]:
+        answer = gateway.get("/v1/session", authorization=f"Bearer {token(**claims)}")
+        return answer.status_code, answer.json().get("detail", "")
+
+    now = time.time()
+    assert status(iat=now + 5, nbf=now + 5)[0] == 200
+    assert status(exp=now - 5) == (401, "the token has expired: get a new one")
+    assert status(nbf=now + 300)[0] == 401
+    assert "clock" in status(nbf=now + 300)[1]
+    assert status(exp=float("inf"))[0] == 401
+
+
+def test_a_token_and_the_cookie_made_of_it_have_one_limit(gateway: Gateway) -> None:
+    said = token(streams=1)
+    with httpx.Client(base_url=gateway.url) as browser:
+        browser.post("/v1/login", json={"key": said})
+        cookie = {"Cookie": f"mbo_session={browser.cookies['mbo_session']}"}
+    first = Stream(gateway.url, "symbols=ONE", headers=cookie)
+    first.first("hello")
+    for headers in (cookie, bearer(said)):
+        assert Stream(gateway.url, "symbols=ONE", headers=headers).first("bye")["reason"] == "limit"
+
+
 def test_a_browser_signs_in_with_a_cookie_that_scripts_cannot_read(gateway: Gateway, broker: Broker) -> None:
     with httpx.Client(base_url=gateway.url) as browser:
         assert browser.post("/v1/login", json={"key": "mbo_wrong"}).status_code == 401
@@ -255,6 +281,7 @@ def test_the_hs256_secret_may_stand_in_a_file_and_an_empty_file_is_none(
         {"jwt_secret": "short"},
         {"jwt_secret": SECRET, "jwt_public_key_file": "x"},
         {"jwt_public_key_file": "/nonexistent"},
+        {"jwt_public_key_file": __file__},
     ],
 )
 def test_it_refuses_to_start_open_or_with_half_a_setting(

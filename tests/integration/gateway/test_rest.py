@@ -15,6 +15,7 @@ from services.gateway import openapi
 from services.gateway.app import REST
 from shared.broker import Broker
 from shared.wire import schemas
+from tests.support import eventually
 from tests.support.feed import Feed
 from tests.support.gateway import Gateway
 from tests.support.mbo import record, rows
@@ -191,3 +192,15 @@ def test_a_path_never_leaves_the_static_folder(gateway: Gateway) -> None:
         "/static//etc/passwd",
     ):
         assert gateway.get(path).status_code == 404
+
+
+def test_the_pipeline_is_looked_at_again_after_the_clock_was_set_back(gateway: Gateway) -> None:
+    gateway.json("/v1/pipeline")
+    newest = gateway.service.context.pipeline._newest
+    assert newest is not None
+    newest["at"] += 3600.0  # when it was taken the clock stood an hour later
+    later = round(newest["at"] * 1e9)
+    again = eventually(
+        lambda: (body := gateway.json("/v1/pipeline")) and int(body["ts_gateway"]) < later and body
+    )
+    assert all(shard["rate"] is None for feed in again["feeds"] for shard in feed["shards"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from services.gateway import hub
 from services.persist.process import ReaderProcess
 from services.persist.settings import PersistSettings
 from shared.broker import Broker
@@ -245,3 +248,45 @@ def test_a_position_in_a_run_that_is_gone_is_no_position_in_another(
         assert [view["resumed"] for view in again.first("hello")["views"]] == [False, False, False]
         assert again.first("snapshot", lambda e: e["channel"] == "book")["bids"] == [["42", 1, 1]]
     fresh.broker.close()
+
+
+@pytest.fixture
+def resuming(broker_url: str, prefix: str, broker: Broker) -> Iterator[tuple[Gateway, Feed, str]]:
+    """A gateway whose streams must be read for the id."""
+    feed = Feed(broker)
+    with Gateway(broker_url, prefix) as gateway:
+        feed.records(rows(*(record("T", "B", 100, 1, n) for n in range(1, 9))))
+        gateway.caught_up(feed)
+        yield gateway, feed, f"{feed.name}:1:0.5"
+
+
+def test_a_resume_that_fails_in_any_way_leaves_no_client_behind(
+    resuming: tuple[Gateway, Feed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _, last_id = resuming
+
+    async def damaged(*_: object) -> None:
+        raise ValueError("an entry that cannot be read")
+
+    monkeypatch.setattr(gateway.service.resumer, "read", damaged)
+    stream = Stream(gateway.url, "symbols=ONE&channels=trades", last_id=last_id)
+    assert stream.first("bye")["reason"] == "failed"
+    eventually(lambda: stream.ended and not gateway.service.hub.clients)
+
+
+def test_what_waits_for_a_resume_has_a_limit(
+    resuming: tuple[Gateway, Feed, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, feed, last_id = resuming
+
+    async def for_ever(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(gateway.service.resumer, "read", for_ever)
+    monkeypatch.setattr(hub, "PENDING_BYTES", 2_000)
+    stream = Stream(gateway.url, "symbols=ONE&channels=trades", last_id=last_id)
+    eventually(lambda: gateway.service.hub.clients)
+    for _ in range(20):
+        feed.records(rows(record("T", "B", 100, 1, 1)))
+    assert stream.first("bye")["reason"] == "slow"
+    assert not gateway.service.hub.clients
