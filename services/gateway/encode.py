@@ -14,7 +14,7 @@ import orjson
 
 from shared.orderbook.engine import ANOMALIES
 from shared.records import Rows
-from shared.units import UNDEF_PX, px_to_str
+from shared.units import SIDE_ASK, SIDE_BID, SIDE_NONE, UNDEF_PX, px_to_str
 
 px_text = lru_cache(maxsize=65_536)(px_to_str)
 
@@ -70,7 +70,7 @@ def trade(row: tuple[int, ...], session: int) -> dict[str, Any]:
         "publisher_id": publisher_id,
         "price": price(px),
         "size": size,
-        "side": chr(side),
+        "side": chr(side if side in (SIDE_BID, SIDE_ASK) else SIDE_NONE),
         "flags": flags,
         "sequence": sequence,
         "ts_event": str(ts_event),

@@ -224,12 +224,16 @@ class FeedState:
 
     @staticmethod
     def _trades(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:
-        for row in pick(rows, topics.wanted("trades", "bars")).tolist():
-            instrument, publisher = row[6], row[8]
-            for topic in (*topics.trades.get(instrument, ()), *topics.bars.get(instrument, ())):
-                if topic.wants(publisher):
-                    topic.take(row)
+        if topics.trades and len(mine := pick(rows, topics.wanted("trades"))):
+            for instrument in set(mine["instrument_id"].tolist()):
+                for topic in topics.trades[instrument]:
+                    topic.take(mine)
                     dirty.add(topic)
+        for row in pick(rows, topics.wanted("bars")).tolist() if topics.bars else ():
+            for bars in topics.bars[row[6]]:
+                if bars.wants(row[8]):
+                    bars.take(row)
+                    dirty.add(bars)
 
     @staticmethod
     def _touch(rows: Rows, topics: ShardTopics, dirty: set[Topic]) -> None:

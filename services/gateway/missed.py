@@ -81,7 +81,7 @@ def trades_missed(
         if session == until.session:
             mask &= rows["end"] <= until.ordinal
         if mask.any():
-            parts.append(topic.encode(rows[mask].tolist(), encode.stamps(stamps, time.time_ns()), session))
+            parts.append(topic.encode(rows[mask], encode.stamps(stamps, time.time_ns()), session))
             size += len(parts[-1])
             check_size(size)
     return b"".join(parts)

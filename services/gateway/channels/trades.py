@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from services.gateway import encode
+from services.gateway import encode, written
 from services.gateway.topic import Topic
+from shared.records import Rows
 
 
 class TradesTopic(Topic):
-    """TRADE rows (as `rows.tolist()` gives them) until they are said."""
+    """TRADE rows, of other instruments and venues too, until those of the view are said."""
 
     lossless = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._rows: list[tuple[int, ...]] = []
+        self._parts: list[Rows] = []
 
     def forget(self) -> None:
-        self._rows = []
+        self._parts = []
 
-    def take(self, row: tuple[int, ...]) -> None:
-        self._rows.append(row)
+    def take(self, rows: Rows) -> None:
+        self._parts.append(rows)
 
-    def encode(self, rows: Iterable[tuple[int, ...]], stamps: list[Any], session: int) -> bytes:
-        return b"".join(
-            encode.event("trade", {**self.head, **encode.trade(row, session), "stamps": stamps})
-            for row in rows
-        )
+    def encode(self, rows: Rows, stamps: list[Any], session: int) -> bytes:
+        head, tail = encode.open_event("trade", {**self.head, "session": session}), encode.close_event(stamps)
+        return written.trade_events(rows, self.key.instrument_id, self.key.publisher, head=head, tail=tail)
 
     def chunk(self, now_ns: int) -> bytes:
-        rows, self._rows = self._rows, []
+        parts, self._parts = self._parts, []
         self.q = self.books.ordinal
-        return self.encode(rows, encode.stamps(self.books.stamps, now_ns), self.books.session)
+        said = encode.stamps(self.books.stamps, now_ns)
+        return b"".join([self.encode(rows, said, self.books.session) for rows in parts])

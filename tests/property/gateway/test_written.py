@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import encode, written
-from shared.records import BBO, BOOK_CROSSED
+from shared.records import BBO, BOOK_CROSSED, TRADE
 from shared.units import UNDEF_PX
 
 PRICES = st.one_of(
@@ -55,6 +55,38 @@ def test_best_prices(drawn: list[Any], stale: bool) -> None:
         assert not written.bbo_events(said.row(1), 1, None, stale=stale, last=said, head=HEAD, tail=tail)
         assert said.publisher == 9
     assert not written.bbo_events(rows, 1, 8, stale=stale, last=written.Said(), head=HEAD, tail=tail)
+
+
+WORD, HALF = st.sampled_from([0, 9, 10, 2**63, 2**64 - 1]), st.sampled_from([0, 1, 2**32 - 1])
+TRADES = st.lists(
+    st.tuples(
+        WORD, WORD, WORD, WORD, PRICES.filter(lambda px: px != UNDEF_PX), HALF, st.integers(1, 2), HALF,
+        st.sampled_from([0, 7, 2**16 - 1]), st.sampled_from(b"BAN"), st.integers(0, 255),
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(rows=TRADES, publisher=st.sampled_from([None, 7]))
+def test_trades(rows: list[Any], publisher: int | None) -> None:
+    head = {"view": "x", "session": 3}
+    said = written.trade_events(
+        np.array(rows, TRADE),
+        1,
+        publisher,
+        head=encode.open_event("trade", head),
+        tail=encode.close_event([1]),
+    )
+    mine = [row for row in rows if row[6] == 1 and publisher in (None, row[8])]
+    assert said == b"".join(
+        encode.event("trade", {"view": "x", **encode.trade(row, 3), "stamps": [1]}) for row in mine
+    )
+
+
+def test_a_side_that_is_none_is_said_as_none() -> None:
+    row = np.array([(1, 1, 1, 1, 5, 1, 1, 1, 1, ord('"'), 0)], TRADE)
+    assert b'"side":"N"' in written.trade_events(row, 1, None, head=b"", tail=b"")
+    assert encode.trade(row.tolist()[0], 1)["side"] == "N"
 
 
 SIDE = st.dictionaries(PRICES, st.tuples(st.integers(0, 2), st.integers(1, 2)), max_size=8)
