@@ -81,7 +81,7 @@ def _follow(parts: list[Rows]) -> None:
             best = Block(encoder.bbo(batch.bbo, entry.first, entry.last))
             best.bbo()
             for interval_s in derive.INTERVALS_S:
-                derive.bars(batch.trades, interval_s)
+                derive.bars(batch.trades, np.ones(len(batch.trades), np.int64), interval_s)
         ShardState.restore(state.image())
 
 

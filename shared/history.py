@@ -87,8 +87,9 @@ class History:
         raise NotImplementedError
 
     def _bars(
-        self, feed: str, run: int, instrument_id: int, interval_s: int, *, start: int | None, end: int | None
-    ) -> Iterator[bytes]:
+        self, feed: str, run: int, instrument_id: int, interval_s: int, *, first: int, last: int, start: int | None,
+        end: int | None,
+    ) -> Iterator[bytes]:  # fmt: skip
         raise NotImplementedError
 
     def image(self, feed: str, run: int, shard: int, before: int) -> StoredImage | None:
@@ -226,8 +227,11 @@ class History:
     def bars(
         self, span: Span, interval_s: int, start: int | None = None, end: int | None = None
     ) -> Iterator[Rows]:
-        """BAR rows by (ts, publisher), start ≤ ts < end."""
-        for blob in self._bars(span.feed, span.run, span.instrument_id, interval_s, start=start, end=end):
+        """BAR rows by (ts, publisher), start ≤ ts < end; of the span's symbol only."""
+        for blob in self._bars(
+            span.feed, span.run, span.instrument_id, interval_s, first=span.first, last=span.last, start=start,
+            end=end,
+        ):  # fmt: skip
             yield np.frombuffer(blob, BAR)
 
     # -- shards ------------------------------------------------------------------------------------------------------

@@ -210,13 +210,16 @@ class RemoteHistory(History):
         )
 
     def _bars(
-        self, feed: str, run: int, instrument_id: int, interval_s: int, *, start: int | None, end: int | None
-    ) -> Iterator[bytes]:
+        self, feed: str, run: int, instrument_id: int, interval_s: int, *, first: int, last: int, start: int | None,
+        end: int | None,
+    ) -> Iterator[bytes]:  # fmt: skip
         return self._frames(
             f"{quote(feed)}/bars",
             run=run,
             instrument_id=instrument_id,
             interval=interval_s,
+            first=first,
+            last=last,
             start=start,
             end=end,
         )

@@ -121,7 +121,7 @@ TOUCHED: np.dtype[Any] = np.dtype(
     ]
 )
 
-# One bar of trades of one book, by ts_event; stored and served by persist.
+# One bar of trades of one book, by ts_recv; stored and served by persist.
 BAR: np.dtype[Any] = np.dtype(
     [
         ("ts", "<u8"),  # start of the interval

@@ -23,7 +23,7 @@ def activity(asked: Asked) -> bytes:
     volume = [0] * len(seen.records)
     seconds = 1 if end - start <= FINE_NS else 60
     for each in spans:
-        for batch in history.bars(each, seconds, start, end):
+        for batch in history.bars(each, seconds, start - seconds * 10**9 + 1, end):  # the one it is in, too
             for ts, size in zip(batch["ts"].tolist(), batch["volume"].tolist(), strict=True):
                 index = (max(ts, start) - seen.start) // seen.step
                 if 0 <= index < len(volume):

@@ -232,6 +232,8 @@ def _bars(
 ) -> Pages:
     """Cursor: ts × 65536 + publisher, since a bar is one venue's."""
     seconds = PERIODS[job["period"]] // 10**9
+    if job.get("start") is None:
+        start -= start % PERIODS[job["period"]]  # the recording's first bar begins before its first record
     if after:
         start = max(start, after >> 16)
     for batch in history.bars(span, seconds, start, end):

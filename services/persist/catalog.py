@@ -125,8 +125,9 @@ def activity(
                 _spread(trades, a, b, start, step, t)
     if instrument_id is not None:
         for bucket, t in db.execute(
-            "SELECT (ts - ?1) / ?2 AS bucket, sum(trades) FROM bar WHERE run=?3 AND instrument_id=?4 AND interval_s=1"
-            " AND ts >= ?1 AND ts < ?5 GROUP BY bucket", (start, step, run, instrument_id, end),
+            "SELECT max(ts - ?1, 0) / ?2 AS bucket, sum(trades) FROM bar WHERE run=?3 AND instrument_id=?4"
+            " AND interval_s=1 AND ts > ?1 - ?6 AND ts < ?5 GROUP BY bucket",
+            (start, step, run, instrument_id, end, SECOND_NS),
         ):  # fmt: skip
             trades[min(bucket, buckets - 1)] += t
     return {"start": start, "step": step, "records": records, "trades": trades}

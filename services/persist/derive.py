@@ -174,7 +174,7 @@ def seconds(stored: bytes) -> NDArray[np.int64]:
 
 
 @njit(cache=True, boundscheck=False)
-def _bars(trades: Any, interval_s: Any, out: Any) -> Any:
+def _bars(trades: Any, since: Any, interval_s: Any, out: Any, out_since: Any) -> Any:
     """Bars in order of their first trade here; a late trade opens its interval once more (the store merges them)."""
     n = len(trades)
     bits = 6
@@ -186,9 +186,9 @@ def _bars(trades: Any, interval_s: Any, out: Any) -> Any:
     used = 0
     for i in range(n):
         t = trades[i]
-        if t["price"] == UNDEF or t["ts_event"] < 0:
+        if t["price"] == UNDEF or t["ts_recv"] < 0:
             continue
-        ts = t["ts_event"] - t["ts_event"] % step
+        ts = t["ts_recv"] - t["ts_recv"] % step
         key = np.int64(t["instrument_id"]) << 16 | np.int64(t["publisher_id"])
         slot = ((key * 2654435769) >> 13) & mask
         while True:
@@ -199,10 +199,11 @@ def _bars(trades: Any, interval_s: Any, out: Any) -> Any:
             ):
                 break
             slot = (slot + 1) & mask
-        if at < 0 or out[at]["ts"] != ts:
+        if at < 0 or out[at]["ts"] != ts or out_since[at] != since[i]:
             at = used
             used += 1
             table[slot] = at
+            out_since[at] = since[i]
             b = out[at]
             b["ts"] = ts
             b["open"] = t["price"]
@@ -223,7 +224,13 @@ def _bars(trades: Any, interval_s: Any, out: Any) -> Any:
     return used
 
 
-def bars(trades: Rows, interval_s: int) -> Rows:
-    """BAR rows of TRADE rows, in stream order; trades without a price or time are left out."""
+def bars(trades: Rows, since: NDArray[np.int64], interval_s: int) -> tuple[Rows, NDArray[np.int64]]:
+    """(BAR rows of TRADE rows in stream order, `since` of each); trades without a price or ts_recv are left out.
+
+    By ts_recv, as Databento's OHLCV schemas. `since`: where the instrument got its symbol, for each trade; one bar is
+    of one symbol.
+    """
     out: Any = np.empty(len(trades), BAR)
-    return out[: _bars(trades.view(_TRADE_SIGNED), interval_s, out.view(_BAR_SIGNED))]  # type: ignore[no-any-return]
+    out_since = np.empty(len(trades), np.int64)
+    used = _bars(trades.view(_TRADE_SIGNED), since, interval_s, out.view(_BAR_SIGNED), out_since)
+    return out[:used], out_since[:used]

@@ -172,8 +172,8 @@ class Api:
 
     def _bars(self, ask: Ask) -> Iterator[bytes]:
         return self._known._bars(
-            ask.feed, ask.run(), ask.number("instrument_id"), ask.number("interval", 60), start=ask.maybe("start"),
-            end=ask.maybe("end"),
+            ask.feed, ask.run(), ask.number("instrument_id"), ask.number("interval", 60), first=ask.number("first", 1),
+            last=ask.number("last", UNDEF), start=ask.maybe("start"), end=ask.maybe("end"),
         )  # fmt: skip
 
     async def _image(self, request: Request) -> Response:

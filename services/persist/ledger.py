@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,18 +17,8 @@ from services.persist.store import SERIES_SHIFT, UNDEF
 from shared.records import Rows
 
 _TRADE_COLUMNS = ["ts_event", "ts_recv", "price", "size", "sequence", "publisher_id", "side", "flags"]
-_BAR_COLUMNS = [
-    "instrument_id",
-    "publisher_id",
-    "interval_s",
-    "ts",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "trades",
-]
+_BAR_KEY = ["instrument_id", "interval_s", "ts", "publisher_id"]
+_BAR_COLUMNS = ["open", "high", "low", "close", "volume", "trades"]
 _BAR_GOES_ON = (
     " ON CONFLICT DO UPDATE SET high=max(high,excluded.high), low=min(low,excluded.low), close=excluded.close,"
     " volume=volume+excluded.volume, trades=trades+excluded.trades"
@@ -42,6 +33,7 @@ class Ledger:
     def __init__(self, run: int, shard: int) -> None:
         self.run, self.shard = run, shard
         self.symbols: dict[int, str] = {}  # the newest of each instrument
+        self._since: dict[int, list[int]] = {}  # ordinals from which each instrument had a symbol
         self._series: dict[int, int] = {}  # instrument → the upper part of its trades' keys
 
     def trades(self, db: sqlite3.Connection, trades: Rows) -> None:
@@ -54,11 +46,34 @@ class Ledger:
         rows = _matrix([keys, ends, *(trades[name] for name in _TRADE_COLUMNS)])
         rows = rows[np.argsort(keys)]  # an instrument's trades go to one place of the table
         _insert(db, "trade", rows)
+        since = self._named_since(instruments, which, ordinals)
         for interval in derive.INTERVALS_S:
-            bars = derive.bars(trades, interval)
-            rows = _matrix([np.full(len(bars), self.run), *(bars[name] for name in _BAR_COLUMNS)])
-            rows = rows[np.lexsort((bars["ts"], bars["publisher_id"], bars["instrument_id"]))]
+            bars, named = derive.bars(trades, since, interval)
+            key, rest = ([bars[name] for name in names] for names in (_BAR_KEY, _BAR_COLUMNS))
+            rows = _matrix([np.full(len(bars), self.run), *key, named, *rest])
+            rows = rows[np.lexsort((bars["publisher_id"], bars["ts"], bars["instrument_id"]))]
             _insert(db, "bar", rows, _BAR_GOES_ON)
+
+    def load(self, db: sqlite3.Connection, symbols: Mapping[int, str]) -> None:
+        """Go on where the file stands: the newest symbol of each instrument, and since when it had which."""
+        self.symbols = dict(symbols)
+        for instrument, first in db.execute(
+            "SELECT instrument_id, first FROM symbol WHERE run=? AND shard=? ORDER BY first",
+            (self.run, self.shard),
+        ):
+            self._since.setdefault(instrument, []).append(first)
+
+    def _named_since(
+        self, instruments: NDArray[Any], which: NDArray[Any], ordinals: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """For each trade, the ordinal at which its instrument got the symbol it then had; 1 if it had none."""
+        known = [self._since.get(instrument, [1]) for instrument in instruments.tolist()]
+        since: NDArray[np.int64] = np.array([firsts[-1] for firsts in known], np.int64)[which]
+        for trade in np.flatnonzero(ordinals < since).tolist():  # renamed behind it, in the same commit
+            firsts = known[which[trade]]
+            at = bisect_right(firsts, int(ordinals[trade]))
+            since[trade] = firsts[at - 1] if at else 1
+        return since
 
     def _number(self, db: sqlite3.Connection, instrument: int) -> int:
         found = self._series.get(instrument)
@@ -104,6 +119,7 @@ class Ledger:
             if self.symbols.get(instrument) == symbol:
                 return
             self.symbols[instrument] = symbol
+            self._since.setdefault(instrument, []).append(ordinal)
             db.execute(
                 "UPDATE symbol SET last=? WHERE run=? AND instrument_id=? AND last IS NULL",
                 (ordinal - 1, run, instrument),

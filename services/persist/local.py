@@ -131,9 +131,12 @@ class LocalHistory(History):
         )
 
     def _bars(
-        self, feed: str, run: int, instrument_id: int, interval_s: int, *, start: int | None, end: int | None
-    ) -> Iterator[bytes]:
-        return self._each(feed, reader.bars, run, instrument_id, interval_s, start=start, end=end)
+        self, feed: str, run: int, instrument_id: int, interval_s: int, *, first: int, last: int, start: int | None,
+        end: int | None,
+    ) -> Iterator[bytes]:  # fmt: skip
+        return self._each(
+            feed, reader.bars, run, instrument_id, interval_s, first=first, last=last, start=start, end=end
+        )
 
     def image(self, feed: str, run: int, shard: int, before: int) -> StoredImage | None:
         found: StoredImage | None = self._ask(feed, reader.image_before, run, shard, before)

@@ -253,20 +253,23 @@ def trades(
 
 
 def bars(
-    db: sqlite3.Connection, run: int, instrument_id: int, interval_s: int, *, start: int | None = None,
-    end: int | None = None,
+    db: sqlite3.Connection, run: int, instrument_id: int, interval_s: int, *, first: int = 1, last: int = UNDEF,
+    start: int | None = None, end: int | None = None,
 ) -> Iterator[bytes]:  # fmt: skip
-    """Bars of one instrument by (ts, publisher), as bytes of whole BAR rows."""
-    after = (-1 if start is None else start, -1)
+    """Bars of one instrument by (ts, publisher), as bytes of whole BAR rows; of the symbols it got in first … last."""
+    after = (-1 if start is None else start, -1, -1)
     while True:
         page = db.execute(
-            "SELECT ts, open, high, low, close, volume, trades, instrument_id, publisher_id, interval_s, 0 FROM bar"
-            " WHERE run=? AND instrument_id=? AND interval_s=? AND (ts, publisher_id) > (?, ?) AND ts<?"
-            " ORDER BY ts, publisher_id LIMIT ?",
-            (run, instrument_id, interval_s, *after, UNDEF if end is None else min(end, UNDEF), PAGE_ROWS),
-        ).fetchall()
+            "SELECT ts, open, high, low, close, volume, trades, instrument_id, publisher_id, interval_s, 0,"
+            " since FROM bar WHERE run=? AND instrument_id=? AND interval_s=? AND (ts, publisher_id, since) > (?, ?, ?)"
+            " AND ts<? AND since BETWEEN ? AND ? ORDER BY ts, publisher_id, since LIMIT ?",
+            (
+                run, instrument_id, interval_s, *after, UNDEF if end is None else min(end, UNDEF), first,
+                min(last, UNDEF), PAGE_ROWS,
+            ),
+        ).fetchall()  # fmt: skip
         if page:
-            yield np.array(page, BAR).tobytes()
+            yield np.array([row[:-1] for row in page], BAR).tobytes()
         if len(page) < PAGE_ROWS:
             return
-        after = (page[-1][0], page[-1][8])
+        after = (page[-1][0], page[-1][8], page[-1][11])

@@ -111,7 +111,7 @@ class Recorder:
             self.state.apply(entry)
             recent += entry.n
         self._image_records = self._records - recent
-        self._ledger.symbols = dict(self.state.symbols)
+        self._ledger.load(db, self.state.symbols)
         return self
 
     @property

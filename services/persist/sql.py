@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.persist import reader
-from services.persist.store import UNDEF, store_path
+from services.persist.store import UNDEF, store_path, update
 from shared.blocks import KIND_BBO, KIND_MBO, Block
 from shared.errors import StoreError, UsageError
 from shared.records import Rows
@@ -60,6 +60,7 @@ def connect(data: str | Path, feed: str) -> tuple[Any, type[Exception]]:
         import apsw
     except ImportError:
         raise UsageError("mbo sql needs apsw: pip install 'mbostream[persist]'") from None
+    update(store_path(data, feed))
     path = str(store_path(data, feed))
     try:
         db, inner = (apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY) for _ in range(2))
@@ -155,7 +156,7 @@ class Cursor:
             name: _bound(asked, name, "<=", "<", -1, UNDEF) for name in ("ordinal", "ts_event", "ts_recv")
         }
         if any(bound is None for bound in (*low.values(), *high.values())):
-            return  # compared with NULL or a text: nothing is
+            return  # compared with NULL: nothing is
         kind = KIND_MBO if self._kind == "mbo" else KIND_BBO
         for part in self._parts(asked, low["ordinal"] or 0, high["ordinal"] or 0):
             span = {"start": low["ts_recv"], "end": _beyond(high["ts_recv"])}
@@ -295,14 +296,18 @@ _CONVERT: dict[str, Callable[[Rows], Values]] = {
 def _bound(
     asked: Mapping[str, Any], name: str, closed: str, opened: str, step: int, default: int
 ) -> int | None:
-    """The tightest integer bound of a column from the conditions on it; None if no number can fulfil them."""
+    """The tightest integer bound of a column from the conditions on it; None if nothing can fulfil them."""
     found = [default]
     for word, extra in ((closed, 0), (opened, step), ("=", 0)):
         if f"{name}{word}" not in asked:
             continue
         value = asked[f"{name}{word}"]
-        if not isinstance(value, int | float):
+        if value is None:
             return None
+        if isinstance(value, str) and value.strip().isdecimal():
+            value = int(value)  # as SQLite compares a number with a text that is one
+        if not isinstance(value, int | float):
+            continue  # SQLite compares
         rounded = int(value // 1) if step < 0 else int(-(-value // 1))
         if isinstance(value, float) and rounded != value:
             extra = 0  # the rounding has passed the bound already

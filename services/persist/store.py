@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -130,10 +131,28 @@ def _with_seconds(stored: bytes, more: bytes) -> bytes:
     return bytes(both.tobytes())
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; StoreError if there is no such store."""
+def update(path: Path) -> None:
+    """Bring a store that an older program wrote up to date, before it is read.
+
+    StoreError if there is no such store, if it is of a newer program, or if an older one is writing it.
+    """
     if not path.exists():
         raise StoreError(f"no store {path}: is --data the directory `mbo persist` writes to?")
+    newest = steps()[-1][0]
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+        ) as db:
+            have = db.execute("SELECT max(number) FROM migration").fetchone()[0] or 0
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    if have != newest:
+        Store(path).close()
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; StoreError as `update` raises it."""
+    update(path)
     try:
         db = sqlite3.connect(
             f"file:{path}?mode=ro",
@@ -143,7 +162,6 @@ def open_reader(path: Path) -> sqlite3.Connection:
             check_same_thread=False,
         )
         db.execute("PRAGMA query_only=1")
-        db.execute("SELECT count(*) FROM migration").fetchone()
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     return db

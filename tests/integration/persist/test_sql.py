@@ -79,6 +79,8 @@ def test_the_query_of_the_readme_gives_the_records_of_a_symbol_and_a_time(rows: 
         ("instrument_id = 1 AND ts_recv >= {t}", lambda r: (r["instrument_id"] == 1) & _between(r, 500_500, 10**12)),
         ("ts_recv > {t} + 499 AND ts_recv < {t} + 5000", lambda r: _between(r, 501_000, 505_499)),
         ("ts_recv BETWEEN {t} + 500 AND {t} + 500", lambda r: _between(r, 501_000, 501_000)),
+        ("instrument_id = 1 AND ts_recv >= '{t}'", lambda r: (r["instrument_id"] == 1) & _between(r, 500_500, 10**12)),
+        ("ts_recv <= 'a number is less than a text'", lambda r: r["size"] > 0),
         ("ts_event IS NULL", lambda r: r["ts_event"] == np.uint64(2**64 - 1)),
         ("symbol IS NULL", lambda r: r["instrument_id"] == 4),
         ("symbol IN ('S1', 'S2') AND side = 'B'", lambda r: (r["instrument_id"] <= 2) & (r["side"] == ord("B"))),

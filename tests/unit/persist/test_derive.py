@@ -72,9 +72,12 @@ def _first_seen(rows: Rows) -> Any:
 def _trades(n: int = 600) -> Rows:
     rng = np.random.default_rng(3)
     trades = np.zeros(n, TRADE)
-    trades["ts_event"] = (
+    trades["ts_recv"] = (
         START_NS + np.cumsum(rng.integers(0, 400_000_000, n)) - rng.integers(0, 3, n) * 500_000_000
     )
+    trades["ts_event"] = trades["ts_recv"] - rng.integers(0, 900_000_000, n).astype(
+        np.uint64
+    )  # not asked for
     trades["price"] = rng.integers(90, 110, n) * 10**9
     trades["size"] = rng.integers(1, 9, n)
     trades["instrument_id"] = rng.integers(1, 4, n)
@@ -86,21 +89,22 @@ def _trades(n: int = 600) -> Rows:
 @pytest.mark.parametrize("interval", derive.INTERVALS_S)
 def test_merged_bars_equal_the_plain_definition_however_trades_are_cut(interval: int) -> None:
     trades = _trades()
-    expected: dict[tuple[int, int, int], list[int]] = {}
-    for t in trades:
+    since = np.where(np.arange(600) < 333, 1, 7)  # every id gets another symbol there, in mid-interval
+    expected: dict[tuple[int, int, int, int], list[int]] = {}
+    for t, named in zip(trades, since.tolist(), strict=True):
         if t["price"] == UNDEF:
             continue
-        ts = int(t["ts_event"]) // (interval * 10**9) * interval * 10**9
-        price, key = int(t["price"]), (int(t["instrument_id"]), int(t["publisher_id"]), ts)
+        ts = int(t["ts_recv"]) // (interval * 10**9) * interval * 10**9
+        price, key = int(t["price"]), (int(t["instrument_id"]), int(t["publisher_id"]), ts, named)
         bar = expected.setdefault(key, [price, price, price, price, 0, 0])
         bar[1], bar[2], bar[3] = max(bar[1], price), min(bar[2], price), price
         bar[4] += int(t["size"])
         bar[5] += 1
     for cuts in ([0, 600], [0, 1, 2, 77, 400, 600]):
-        merged: dict[tuple[int, int, int], list[int]] = {}
+        merged: dict[tuple[int, int, int, int], list[int]] = {}
         for a, b in pairwise(cuts):
-            for bar in derive.bars(trades[a:b], interval):
-                key = (int(bar["instrument_id"]), int(bar["publisher_id"]), int(bar["ts"]))
+            for bar, named in zip(*derive.bars(trades[a:b], since[a:b], interval), strict=True):
+                key = (int(bar["instrument_id"]), int(bar["publisher_id"]), int(bar["ts"]), int(named))
                 values = [int(bar[name]) for name in ("open", "high", "low", "close", "volume", "trades")]
                 have = merged.setdefault(key, values)
                 if have is not values:

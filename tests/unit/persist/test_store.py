@@ -66,8 +66,7 @@ def test_trades_of_an_older_file_get_their_keys_and_its_activity_stays_by_the_mi
     db.executemany("INSERT INTO trade VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
     db.execute("INSERT INTO activity VALUES (1, 0, 0, 600, 8)")
     db.close()
-    Store(path).close()
-    db = open_reader(path)
+    db = open_reader(path)  # whoever reads it first brings it up to date
     found = db.execute(
         "SELECT run, instrument_id, ordinal, side, price FROM trades ORDER BY 1, 2, 3"
     ).fetchall()
