@@ -1,4 +1,8 @@
-"""Row arrays as bytes of a file format, a batch at a time. Prices exact, times in ns, undefined values empty."""
+"""Row arrays as bytes of a file format, a batch at a time. Prices exact, times in ns, undefined values empty.
+
+CSV and JSON are byte for byte what databento's own encoder writes (dbn: `pretty_px`, not `pretty_ts`, symbols), but
+for undefined times, which it writes as 18446744073709551615.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,14 @@ from shared.dbn import Metadata
 from shared.dbn.metadata import encode as encode_metadata
 from shared.errors import UsageError
 from shared.records import Rows
-from shared.units import PX_SCALE, UNDEF_PX, UNDEF_TS, px_to_str
+from shared.units import PX_SCALE, UNDEF_PX, UNDEF_TS
 
 PRICES = ("price", "open", "high", "low", "close")
 TIMES = ("ts_recv", "ts_event")
 LETTERS = ("action", "side")
-IDS = ("order_id",)
+HEADER = ("ts_event", "rtype", "publisher_id", "instrument_id")
+LARGE = ("order_id", "volume")  # u64: they do not fit a JavaScript number
+GROUP_ROWS = 65_536  # of a Parquet row group: 24 MB of MBP-10 rows, 4 MB of others
 FORMATS = ("dbn", "csv", "json", "parquet")
 CONTENT_TYPES = {
     "dbn": "application/vnd.databento.dbn", "csv": "text/csv; charset=utf-8", "json": "application/x-ndjson",
@@ -40,11 +46,18 @@ def is_price(name: str) -> bool:
     return name in PRICES or name.startswith(("bid_px", "ask_px"))
 
 
+_FIRST = (*TIMES, "rtype", "publisher_id", "instrument_id", "action", "side", "depth", "price", "size", "channel_id",
+          "order_id", "flags")  # fmt: skip
+
+
 def columns(layout: np.dtype[Any]) -> list[str]:
-    """Column names as Databento's CSV orders them: the index time first."""
+    """Column names in the order of Databento's CSV (dbn: `encode_order` of each field), the symbol last."""
     names = [name for name in layout.names or () if name != "length"]
-    first = [name for name in TIMES if name in names]
-    return [*first, *(name for name in names if name not in first), "symbol"]
+    return [
+        *(name for name in _FIRST if name in names),
+        *(name for name in names if name not in _FIRST),
+        "symbol",
+    ]
 
 
 class DbnEncoder:
@@ -63,12 +76,18 @@ class DbnEncoder:
         return b""
 
 
+def _decimal(price: int) -> str:
+    """With all nine decimals, as Databento writes a price: -50000000 -> "-0.050000000"."""
+    whole, fraction = divmod(abs(price), PX_SCALE)
+    return f"{'-' if price < 0 else ''}{whole}.{fraction:09d}"
+
+
 def _texts(rows: Rows, name: str) -> list[str]:
     """A column as text."""
     values = rows[name]
     if is_price(name):
         known, where = np.unique(values, return_inverse=True)
-        texts = np.array(["" if px == UNDEF_PX else px_to_str(px) for px in known.tolist()], object)
+        texts = np.array(["" if px == UNDEF_PX else _decimal(px) for px in known.tolist()], object)
         return texts[where].tolist()  # type: ignore[no-any-return]
     if name in LETTERS:
         return [chr(value) for value in values.tolist()]
@@ -97,12 +116,12 @@ class CsvEncoder:
 
 
 class JsonEncoder:
-    """JSON lines: prices, order ids and times as strings (they do not fit a JavaScript number), null if undefined."""
+    """JSON lines: prices, times and u64 as strings, null if undefined; the record's header in `hd`, book levels in
+    `levels`, best first."""
 
     def __init__(self, layout: np.dtype[Any]) -> None:
         self._columns = columns(layout)
-        parts = [json.dumps(name) + ":%s" for name in self._columns]
-        self._line = "{" + ",".join(parts) + "}\n"
+        self._line = _object(self._columns) + "\n"
 
     def head(self) -> bytes:
         return b""
@@ -111,7 +130,7 @@ class JsonEncoder:
         quoted: list[list[str]] = []
         for name in self._columns[:-1]:
             texts = _texts(rows, name)
-            if is_price(name) or name in TIMES or name in IDS:
+            if is_price(name) or name in TIMES or name in LARGE:
                 texts = [f'"{text}"' if text else "null" for text in texts]
             elif name in LETTERS:
                 texts = [json.dumps(text) for text in texts]
@@ -122,6 +141,24 @@ class JsonEncoder:
 
     def tail(self) -> bytes:
         return b""
+
+
+def _object(names: list[str]) -> str:
+    """The line of a record as a template with a `%s` for each of its columns, in their order."""
+    levels: dict[str, list[str]] = {}
+    parts, head = [], []
+    for name in names:
+        if name in HEADER:
+            head.append(f'"{name}":%s')
+            if name == HEADER[-1]:
+                parts.append('"hd":{' + ",".join(head) + "}")
+        elif name[-3:-2] == "_" and name[-2:].isdigit():
+            levels.setdefault(name[-2:], []).append(f'"{name[:-3]}":%s')
+        elif name != "symbol":
+            parts.append(f'"{name}":%s')
+    if levels:
+        parts.append('"levels":[' + ",".join("{" + ",".join(level) + "}" for level in levels.values()) + "]")
+    return "{" + ",".join([*parts, '"symbol":%s']) + "}"
 
 
 class _Sink(io.RawIOBase):
@@ -149,7 +186,7 @@ class _Sink(io.RawIOBase):
 
 
 class ParquetEncoder:
-    """Parquet, zstd, a row group a batch: prices decimal(19, 9), times timestamp[ns, UTC], null if undefined."""
+    """Parquet, zstd, row groups of GROUP_ROWS: prices decimal(19, 9), times timestamp[ns, UTC], null if undefined."""
 
     def __init__(self, layout: np.dtype[Any]) -> None:
         try:
@@ -165,6 +202,8 @@ class ParquetEncoder:
         self._schema = pyarrow.schema(list(kinds.items())).empty_table().select(self._columns).schema
         self._sink = _Sink()
         self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
+        self._held: list[Any] = []  # tables: of one of many instruments a batch has a few rows
+        self._held_rows = 0
 
     def _kind(self, name: str, layout: np.dtype[Any]) -> Any:
         if is_price(name):
@@ -195,10 +234,19 @@ class ParquetEncoder:
     def encode(self, rows: Rows, symbol: str) -> bytes:
         arrays = [self._column(rows, name) for name in self._columns[:-1]]
         arrays.append(self._arrow.array([symbol] * len(rows), self._arrow.string()))
-        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+        self._held.append(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+        self._held_rows += len(rows)
+        if self._held_rows >= GROUP_ROWS:
+            self._write()
         return self._sink.take()
 
+    def _write(self) -> None:
+        if self._held:
+            self._writer.write_table(self._arrow.concat_tables(self._held))
+        self._held, self._held_rows = [], 0
+
     def tail(self) -> bytes:
+        self._write()
         self._writer.close()
         return self._sink.take()
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from databento_dbn import Compression, Encoding, Transcoder
 
 from services.__main__ import dispatch
 from services.export import by_name, parse_time
 from services.persist.local import LocalHistory
 from shared.broker import Broker
+from shared.dbn import Metadata
 from shared.errors import UsageError
 from shared.export import export
+from shared.export.formats import make_encoder
 from shared.history_types import HistoryError
 from shared.records import MBO, Rows
 from shared.units import UNDEF_PX, UNDEF_TS, px_from_str
@@ -88,7 +91,8 @@ def test_csv_and_json_say_every_field_exactly(small: Rows, tmp_path: Path) -> No
         texts = [
             b"".join(export(history, "feed", symbol, "mbo", form).chunks).decode() for form in ("csv", "json")
         ]
-        for found in (csv.DictReader(io.StringIO(texts[0])), map(json.loads, texts[1].splitlines())):
+        flat = [line | line.pop("hd") for line in map(json.loads, texts[1].splitlines())]
+        for found in (csv.DictReader(io.StringIO(texts[0])), flat):
             lines = list(found)
             assert {line["symbol"] for line in lines} == {symbol}
             back = np.zeros(len(lines), MBO)
@@ -96,6 +100,30 @@ def test_csv_and_json_say_every_field_exactly(small: Rows, tmp_path: Path) -> No
             for name in FIELDS:
                 back[name] = [_value(name, line[name]) for line in lines]
             assert back.tobytes() == mine.tobytes()
+
+
+@pytest.mark.parametrize("schema", ["mbo", "mbp-1", "mbp-10", "trades", "ohlcv-1s"])
+@pytest.mark.parametrize("name", FILES[:2])
+def test_csv_and_json_are_byte_for_byte_what_databento_writes(
+    name: str, schema: str, market_data: Path, broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    rows, symbols = load(market_data / name)
+    rows["price"] -= 70_000_000_000  # below zero too, as spreads have them
+    _store(broker, broker_url, prefix, tmp_path, rows[:9000], symbols)
+    (symbol,) = symbols.values()
+    made = {
+        form: b"".join(export(LocalHistory(tmp_path), "feed", symbol, schema, form).chunks)
+        for form in ("dbn", "csv", "json")
+    }
+    for form, encoding in (("csv", Encoding.CSV), ("json", Encoding.JSON)):
+        theirs = io.BytesIO()
+        transcoder = Transcoder(
+            theirs, encoding, Compression.NONE, pretty_px=True, pretty_ts=False, map_symbols=True
+        )
+        transcoder.write(made["dbn"])
+        transcoder.flush()
+        assert made[form].count(b"\n") > 20
+        assert made[form] == theirs.getvalue()
 
 
 def _value(name: str, text: str | int | None) -> int:
@@ -120,6 +148,18 @@ def test_parquet_has_exact_decimals_and_times(small: Rows, tmp_path: Path) -> No
     assert times == [None if ts == UNDEF_TS else ts for ts in mine["ts_event"].tolist()]
     for name in ("order_id", "size", "flags", "ts_in_delta", "sequence", "publisher_id"):
         assert table[name].to_pylist() == mine[name].tolist()
+
+
+def test_small_batches_share_a_parquet_row_group() -> None:
+    """Of one of many instruments a stored block has a few rows."""
+    encoder = make_encoder("parquet", MBO, Metadata(dataset="TEST"))
+    batches = [random_rows(10, seed=seed) for seed in range(30)]
+    made = b"".join([encoder.head(), *(encoder.encode(rows, "ONE") for rows in batches), encoder.tail()])
+    file = pq.ParquetFile(io.BytesIO(made))
+    assert (file.num_row_groups, file.read()["size"].to_pylist()) == (
+        1,
+        np.concatenate(batches)["size"].tolist(),
+    )
 
 
 def test_trades_and_bars_are_read_by_databento(small: Rows, tmp_path: Path) -> None:
