@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.units import UNDEF_TS
+
 Rows = NDArray[np.void]  # a one-dimensional structured array of one of the layouts below
 
 # DBN MboMsg, 56 bytes, the same in DBN v1, v2 and v3 (dbn: record.rs).
@@ -208,6 +210,13 @@ def joined(parts: Sequence[Rows]) -> Rows:
     As bytes: numpy copies structured rows one by one, which is 37 ns an MBO record instead of 1.4.
     """
     return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)
+
+
+def recv_times(records: Rows) -> NDArray[np.uint64]:
+    """ts_recv of MBO records in ns, undefined ones as 0: they move no running maximum and reach no end."""
+    stamps: NDArray[np.uint64] = records["ts_recv"]
+    undefined = stamps == np.uint64(UNDEF_TS)
+    return np.where(undefined, np.uint64(0), stamps) if undefined.any() else stamps
 
 
 def empty(layout: np.dtype[Any]) -> Rows:

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from shared.clock import Clock
 from shared.errors import UsageError
-from shared.records import Rows
-from shared.units import UNDEF_TS
+from shared.records import Rows, recv_times
 
 NS = 1_000_000_000
 
@@ -49,12 +48,10 @@ class Pacer:
             )
             self._sent += count
             return times
-        stamps = records["ts_recv"]
-        known = stamps != UNDEF_TS
+        stamps = recv_times(records)
         if not self._newest_ts:
-            self._first_ts = self._newest_ts = int(stamps[known.argmax()]) if known.any() else 0
-        market = np.maximum.accumulate(np.where(known, stamps, np.uint64(0)))
-        market = np.maximum(market, np.uint64(self._newest_ts))
+            self._first_ts = self._newest_ts = int(next(iter(stamps[stamps > 0]), 0))
+        market = np.maximum.accumulate(np.maximum(stamps, np.uint64(self._newest_ts)))
         self._newest_ts = int(market[-1])
         since = (market - np.uint64(self._first_ts)).astype(np.float64)
         return self._start_ns + (since / self._factor).astype(np.int64)

@@ -82,7 +82,8 @@ class Reader:
         """The metadata and the rest of the block it ended in."""
         block = next(self._iterator, np.empty(0, np.uint8))
         if len(block) < _PREFIX or block[:3].tobytes() != meta.MAGIC:
-            if self._blocks.truncated or (self.is_compressed and len(block) < _PREFIX):
+            begun = self.is_compressed or meta.MAGIC.startswith(block[:3].tobytes())
+            if self._blocks.truncated or (begun and len(block) < _PREFIX):
                 raise self._fail("is cut off before its metadata ends: download it again", byte=len(block))
             raise self._fail(
                 f"is not a DBN file (begins with {block[:4].tobytes()!r}, not 'DBN'): give .dbn or .dbn.zst",

@@ -15,7 +15,7 @@ import numpy as np
 from services.ingest.sources.sequence import Control
 from services.ingest.sources.whole import Book, Waiting
 from shared.dbn import InstrumentSymbol, Message
-from shared.records import Rows
+from shared.records import Rows, recv_times
 
 DAY_NS = 86_400_000_000_000
 
@@ -220,19 +220,20 @@ class Annotator:
                 continue
             records, is_last = self._window(item)
             while len(records):
-                top = int(records["ts_recv"].max())
-                if self._midnight is None:
-                    self._midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                stamps = recv_times(records)
+                top = int(stamps.max())
+                if self._midnight is None and top:
+                    self._midnight = (int(stamps[stamps > 0][0]) // DAY_NS + 1) * DAY_NS
                 change = changes[-1].start_ns or 0 if changes else None
-                edge = self._midnight if change is None else min(self._midnight, change)
+                edge = min(t for t in (self._midnight, change, 2**64) if t is not None)
                 if top < edge:
                     yield from self._filter(records)
                     break
-                n = int((records["ts_recv"] >= edge).argmax())
+                n = int((stamps >= edge).argmax())
                 yield from self._filter(records[:n])
                 records = records[n:]
                 if edge == self._midnight:
-                    self._midnight = (int(records["ts_recv"][0]) // DAY_NS + 1) * DAY_NS
+                    self._midnight = (int(stamps[n]) // DAY_NS + 1) * DAY_NS
                     yield day(self._midnight - 1)
                     self._midnight_has_passed(self._midnight - DAY_NS)
                 while changes and (changes[-1].start_ns or 0) <= edge:
@@ -243,9 +244,9 @@ class Annotator:
     def _window(self, records: Rows) -> tuple[Rows, bool]:
         """The part inside the window, and whether it ends here."""
         if self.start is not None:
-            records = records[records["ts_recv"] >= self.start]
+            records = records[recv_times(records) >= self.start]
         if self.end is not None and len(records):
-            late = records["ts_recv"] >= self.end
+            late = recv_times(records) >= self.end
             if late.any():
                 return records[: int(late.argmax())], True
         return records, False

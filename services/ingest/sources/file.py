@@ -21,8 +21,8 @@ from services.ingest.sources.whole import Book
 from shared import logs
 from shared.dbn import InstrumentSymbol, Message, Part, Reader
 from shared.errors import SourceError
-from shared.records import MBO, Rows
-from shared.units import ACTION_CLEAR, F_LAST, RTYPE_MBO, SIDE_NONE, UNDEF_PX
+from shared.records import MBO, Rows, recv_times
+from shared.units import ACTION_CLEAR, F_LAST, RTYPE_MBO, SIDE_NONE, UNDEF_PX, UNDEF_TS
 
 log = logs.get("ingest")
 _PAUSE_NS = 1_000_000_000  # market time between two passes of a loop
@@ -216,8 +216,9 @@ class FileSource:
                 if shift == 0:
                     pairs = item["publisher_id"].astype(np.uint64) << np.uint64(32) | item["instrument_id"]
                     books.update((int(pair) >> 32, int(pair) & 0xFFFFFFFF) for pair in np.unique(pairs))
-                    first = first or int(item["ts_recv"][0])
-                    last = max(last, int(item["ts_recv"].max()))
+                    stamps = recv_times(item)
+                    first = first or int(next(iter(stamps[stamps > 0]), 0))
+                    last = max(last, int(stamps.max()))
                 count += len(item)
                 yield _later(item, shift)
             if not count:
@@ -236,8 +237,8 @@ def _later(records: Rows, shift_ns: int) -> Rows:
     if not shift_ns:
         return records
     moved = records.copy()
-    moved["ts_event"] += np.uint64(shift_ns)
-    moved["ts_recv"] += np.uint64(shift_ns)
+    for name in ("ts_event", "ts_recv"):
+        moved[name] += np.where(moved[name] == np.uint64(UNDEF_TS), np.uint64(0), np.uint64(shift_ns))
     return moved
 
 

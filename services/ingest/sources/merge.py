@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.dbn import Message, Part
-from shared.records import Rows, joined
+from shared.records import Rows, joined, recv_times
 
 
 class Opener(Protocol):
@@ -45,7 +45,7 @@ class _Open:
                 yield part.message
             elif part.records is not None:
                 self.records = part.records
-                stamps = part.records["ts_recv"]
+                stamps = recv_times(part.records)
                 if self.reached < int(stamps[0]) and bool((stamps[1:] >= stamps[:-1]).all()):
                     self.keys = stamps
                 else:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shared.dbn import Metadata, Part, Reader, identity
 from shared.errors import SourceError
+from shared.records import recv_times
 
 SUFFIXES = (".dbn", ".dbn.zst", ".dbz")  # in folders; a file named by the user may have any name
 
@@ -65,7 +66,8 @@ def scan(path: Path) -> ScannedFile:
         for part in reader.parts(chunk_records=1024):
             if part.records is not None:
                 if not first:
-                    first.append(int(part.records["ts_recv"][0]))
+                    stamps = recv_times(part.records)
+                    first.extend(stamps[stamps > 0][:1].tolist())
                 yield part.records
 
     with Reader(path) as reader:

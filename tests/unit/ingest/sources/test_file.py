@@ -14,7 +14,7 @@ from services.ingest.sources.options import SourceOptions
 from shared.dbn import Interval, Metadata, SymbolMapping
 from shared.errors import SourceError, UsageError
 from shared.records import Rows
-from shared.units import ACTION_CLEAR, F_LAST
+from shared.units import ACTION_CLEAR, F_LAST, UNDEF_TS
 from tests.support.dbn_files import drain, metadata, write
 from tests.support.mbo import START_NS, random_rows
 
@@ -148,6 +148,34 @@ def test_an_unknown_symbol_is_refused_with_those_there_are(tmp_path: Path) -> No
     path = write(tmp_path / "a.dbn", at(START_NS))
     with pytest.raises(SourceError, match=r"TYPO: not in these files of TEST\.SET, which have ONE"):
         source(path, symbols=("TYPO",))
+
+
+def test_a_record_without_ts_recv_ends_no_day_window_or_loop_and_keeps_its_place(tmp_path: Path) -> None:
+    spans = {"OLD": Interval(20231114, 20231115, "1"), "NEW": Interval(20231115, 20231116, "1")}
+    meta = Metadata(
+        dataset="TEST.SET", mappings=tuple(SymbolMapping(name, (span,)) for name, span in spans.items())
+    )
+    rows = np.concatenate((at(MIDNIGHT - 5000, 5), at(MIDNIGHT + 7, 5)))
+    rows["ts_recv"][[0, 2, 4, 8]] = rows["ts_event"][3] = UNDEF_TS
+    one = write(tmp_path / "a.dbn", rows, meta)
+    records, controls = drain(source(one))
+    assert records.tobytes() == rows.tobytes()
+    said = [(position, each.get("symbol", each["type"])) for position, each in controls]
+    assert said == [(1, "OLD"), (7, "day"), (8, "NEW")]
+    windowed, _ = drain(source(one, end=MIDNIGHT + 7 + 3000))
+    assert windowed.tobytes() == rows[:9].tobytes()
+    other = at(MIDNIGHT - 4500, 5)
+    merged, _ = drain(source(write(tmp_path / "b.dbn", other, meta), one))
+    a, b = rows, other
+    wanted = (a[:1], b[:1], a[1:3], b[1:3], a[3:5], b[3:], a[5:])  # a[0] has no time before it
+    assert merged.tobytes() == np.concatenate(wanted).tobytes()
+    looped, _ = drain(source(one, loop=True), items=28)
+    again = looped[np.flatnonzero(looped["action"] == ACTION_CLEAR)[-1] + 1 :]
+    for name in ("ts_recv", "ts_event"):
+        shifts = again[name] - rows[name][: len(again)]
+        assert len(again) > 5
+        assert ((shifts == 0) == (rows[name][: len(again)] == UNDEF_TS)).all()
+        assert (shifts < DAY).all()
 
 
 def test_a_loop_clears_the_books_and_goes_on_in_time(tmp_path: Path) -> None:
