@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
 import sys
 import time
@@ -16,10 +15,10 @@ from services.persist.local import LocalHistory
 from shared.errors import UsageError
 from shared.export import FORMATS, SCHEMAS, export
 from shared.export.export import Export
-from shared.history_types import HistoryError
+from shared.history_types import HistoryError, readings
+from shared.times import Instant
 
 PROGRESS_S = 0.2  # on a terminal; 5 s otherwise
-NS = 1_000_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default=None, choices=FORMATS, help="default: by the name of --out, else dbn"
     )
     parser.add_argument("--out", required=True, help="file, `-` for stdout; .zst at its end compresses")
-    parser.add_argument("--start", help="from this time of ts_recv: ns since the epoch, or ISO 8601 (UTC)")
+    parser.add_argument("--start", help="from this time of ts_recv: ns since the epoch, or RFC 3339")
     parser.add_argument("--end", help="until before this time")
     parser.add_argument("--session", help="session number, or `all`; default: the newest that covers --start")
 
@@ -41,10 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the export; UsageError, HistoryError and StoreError say what is wrong in one line."""
     history = LocalHistory(args.data)
-    dataset, _, symbol = args.symbol.rpartition(":")
     start, end = (parse_time(text, name) for name, text in (("--start", args.start), ("--end", args.end)))
+    if start is not None and end is not None and end <= start:
+        raise UsageError("--end is not after --start")
     session = args.session if args.session in (None, "all") else _number(args.session)
-    feed = find_feed(history, symbol, args.feed, dataset)
+    feed, symbol = find(history, args.symbol, args.feed)
     made = export(
         history,
         feed,
@@ -85,51 +85,44 @@ def by_name(name: str) -> str:
     return {"jsonl": "json", "ndjson": "json"}.get(last, last if last in FORMATS else "dbn")
 
 
-def find_feed(history: LocalHistory, symbol: str, feed: str | None, dataset: str = "") -> str:
-    """The feed a symbol is recorded in; UsageError if there is none or it is in several."""
+def find(history: LocalHistory, text: str, feed: str | None = None) -> tuple[str, str]:
+    """(feed, symbol) of what is asked for; UsageError if it is not recorded, or in several feeds."""
     feeds = history.feeds()
     if not feeds:
         raise UsageError(
             "nothing is recorded here: is --data the directory `mbo persist` (or `mbo up`) writes to?"
         )
-    if feed is not None:
-        if feed not in feeds:
-            raise UsageError(f"no feed {feed!r} here; there are: {', '.join(feeds)}")
-        return feed
-    found = []
-    for name in feeds:
-        if dataset and all(info.dataset != dataset for info in history.sessions(name)):
-            continue
-        try:
-            history.spans(name, symbol, session="all")
-        except HistoryError:
-            continue
-        found.append(name)
-    if not found:
-        raise UsageError(f"no instrument {symbol!r} is recorded here (feeds: {', '.join(feeds)})")
-    if len(found) > 1:
-        raise UsageError(f"{symbol} is recorded in {', '.join(found)}: choose one with --feed")
-    return found[0]
+    if feed is not None and feed not in feeds:
+        raise UsageError(f"no feed {feed!r} here; there are: {', '.join(feeds)}")
+    for dataset, symbol in readings(text):
+        found = [
+            name for name in ([feed] if feed else feeds)
+            if _is_of(history, name, dataset) and _has(history, name, symbol)
+        ]  # fmt: skip
+        if len(found) > 1:
+            raise UsageError(f"{text} is recorded in {', '.join(found)}: choose one with --feed")
+        if found:
+            return found[0], symbol
+    raise UsageError(f"no instrument {text!r} is recorded here (feeds: {feed or ', '.join(feeds)})")
+
+
+def _is_of(history: LocalHistory, feed: str, dataset: str) -> bool:
+    return dataset in ("", feed) or any(info.dataset.lower() == dataset for info in history.sessions(feed))
+
+
+def _has(history: LocalHistory, feed: str, symbol: str) -> bool:
+    try:
+        return bool(history.spans(feed, symbol, session="all"))
+    except HistoryError:
+        return False
 
 
 def parse_time(text: str | None, name: str) -> int | None:
-    """ns since the epoch from digits or ISO 8601 (UTC unless it says otherwise); exact to the nanosecond."""
-    if text is None:
-        return None
-    if text.lstrip("-").isdigit():
-        return int(text)
-    whole, dot, rest = text.partition(".")
-    digits = ""
-    if dot:
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        whole += rest[len(digits) :]
+    """ns since the epoch; UsageError if it is no time."""
     try:
-        when = dt.datetime.fromisoformat(whole)
+        return None if text is None else int(Instant(text))
     except ValueError:
-        raise UsageError(f"{name}: {text!r} is neither ns since the epoch nor ISO 8601") from None
-    when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-    seconds = (when - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(seconds=1)
-    return seconds * NS + int(digits[:9].ljust(9, "0") or 0)
+        raise UsageError(f"{name}: {text!r} is not {Instant.form}") from None
 
 
 def _number(text: str) -> int:

@@ -2,7 +2,7 @@
 
     for event in Client("http://127.0.0.1:8080", symbols="CLX5", channels="book,trades", depth=10):
         if event.name in ("snapshot", "delta"):
-            print(event.book.bids[0], event.book.asks[0])
+            print(event.book.bids[:1], event.book.asks[:1])
 
 The rule it follows is in services/gateway/README.md. `mbo watch`, the README and the end-to-end tests use it.
 """

@@ -143,15 +143,22 @@ class History:
                 if (start is None or info.last_ts >= start) and (end is None or info.first_ts < end)
             ]
         else:
-            runs = [self.pick(feed, int(session) if session is not None else None, start).run]
+            at = start if start is not None or end is None else end - 1
+            runs = [self.pick(feed, int(session) if session is not None else None, at).run]
         found = [
             from_json(Span, {**row, "feed": feed})
             for number in runs
             for row in self._spans(feed, symbol, number)
         ]
         if not found:
+            others = [
+                str(info.session) for info in reversed(self.sessions(feed))
+                if info.run not in runs and self._spans(feed, symbol, info.run)
+            ]  # fmt: skip
+            where = f" in the session asked for, but in session {', '.join(others[:5])}" if others else ""
+            hint = f": say which with session={others[0]}, or session=all" if others else ""
             raise HistoryError(
-                f"no instrument {symbol!r} is recorded in feed {feed}", feed=feed, symbol=symbol
+                f"no instrument {symbol!r} is recorded in feed {feed}{where}{hint}", feed=feed, symbol=symbol
             )
         return found
 

@@ -124,6 +124,16 @@ class BookAt(NamedTuple):
 T = TypeVar("T")
 
 
+def readings(text: str) -> list[tuple[str, str]]:
+    """What a symbol as people write it can mean, as (dataset or feed, symbol), in the order to try.
+
+    The whole text first: symbols hold colons too (CME's user-defined spreads: "UD:1V: GN 2533155"); then
+    DATASET:SYMBOL.
+    """
+    dataset, colon, symbol = text.partition(":")
+    return [("", text), *([(dataset.lower(), symbol)] if colon else [])]
+
+
 def from_json(cls: type[T], row: Mapping[str, Any]) -> T:
     """A value of one of the classes above from its JSON object; unknown fields are left out."""
     return cls(

@@ -9,6 +9,7 @@ from services.gateway.principal import Principal
 from services.gateway.problems import Problem, bad_parameter, forbidden
 from services.gateway.subscription import number
 from services.gateway.times import parse_time
+from shared.history_types import readings
 
 
 def publisher_of(query: dict[str, str]) -> int | None:
@@ -45,12 +46,21 @@ def recorded_symbol(
     """
     try:
         found = context.instrument(text, principal, channel)
-        symbol = {"symbol": found.symbol, "feed": found.feed, "instrument_id": found.instrument_id}
     except Problem as problem:
         if problem.status not in (404, 503):
             raise
-        symbol = {"symbol": text, "feed": None, "instrument_id": None}
-    for wanted in (channel, scope):
-        if not principal.allows(str(symbol["symbol"]).rpartition(":")[2], wanted):
-            raise forbidden(f"this credential has no access to {wanted} of {text[:60]!r}")
-    return symbol
+        means = allowed(principal, text, channel, scope)
+        return {"symbol": text, "feed": None, "instrument_id": None, "readings": means}
+    if not principal.allows(found.symbol, scope):
+        raise forbidden(f"this credential has no access to {scope} of {text[:60]!r}")
+    return {"symbol": found.symbol, "feed": found.feed, "instrument_id": found.instrument_id}
+
+
+def allowed(principal: Principal, text: str, *channels: str) -> list[tuple[str, str]]:
+    """What a symbol that is only recorded may mean to this caller (see `readings`); Problem 403 if nothing."""
+    means = readings(text)
+    for channel in channels:
+        means = [(dataset, symbol) for dataset, symbol in means if principal.allows(symbol, channel)]
+        if not means:
+            raise forbidden(f"this credential has no access to {channel} of {text[:60]!r}")
+    return means

@@ -39,7 +39,7 @@ def days(asked: Asked) -> bytes:
     """Every recorded day, newest first; with a symbol only days on which the instrument has records."""
     symbol = asked.job.get("symbol")
     if symbol:
-        history, feed, bare = asked.feed_of({"symbol": symbol})
+        history, feed, bare = asked.feed_of(asked.job)
         histories = [(history, feed)]
         wanted = {(span.run, span.instrument_id) for span in history.spans(feed, bare, session="all")}
     else:

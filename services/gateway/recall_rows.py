@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from services.gateway import encode
@@ -30,20 +32,15 @@ class Asked:
         if symbol.get("feed"):
             history, feed = self.directory.history(symbol["feed"]), symbol["feed"]
             return history, feed, self._name(history, feed, text, str(symbol["instrument_id"]))
-        dataset, _, bare = text.rpartition(":")
-        for feed in self.directory.feeds():
+        for (dataset, bare), feed in product(symbol["readings"], self.directory.feeds()):
             history = self.directory.history(feed)
-            if (
-                dataset
-                and dataset.lower() != feed
-                and all(s.dataset.lower() != dataset.lower() for s in history.sessions(feed))
+            if dataset not in ("", feed) and all(
+                s.dataset.lower() != dataset for s in history.sessions(feed)
             ):
                 continue
-            try:
+            with suppress(HistoryError):
                 history.spans(feed, bare, session="all")
-            except HistoryError:
-                continue
-            return history, feed, bare
+                return history, feed, bare
         raise HistoryError(f"no instrument {text[:60]!r} is recorded or live: see /v1/instruments")
 
     def _name(self, history: History, feed: str, symbol: str, number: str) -> str:
@@ -59,7 +56,8 @@ class Asked:
 
     def pick(self, history: History, feed: str) -> SessionInfo:
         """The session asked for; of session=all the newest."""
-        session, at = self.job.get("session"), self.job.get("start") or self.job.get("at")
+        session, end = self.job.get("session"), self.job.get("end")
+        at = self.job.get("start") or self.job.get("at") or (end - 1 if end else None)
         return history.pick(feed) if session == "all" else history.pick(feed, session, at)
 
     def range(self, info: SessionInfo) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.asked import period_of, publisher_of, range_of, recorded_symbol
+from services.gateway.asked import allowed, period_of, publisher_of, range_of, recorded_symbol
 from services.gateway.context import context_of
 from services.gateway.problems import bad_parameter, forbidden
 from services.gateway.subscription import number
@@ -89,9 +89,10 @@ async def days(request: Request) -> Response:
     symbol = query.get("symbol") or None
     if not symbol and "*" not in principal.symbols:
         raise forbidden("this credential is for some symbols only: say symbol=")
-    if symbol and not principal.allows(symbol.rpartition(":")[2], "trades"):
-        raise forbidden(f"this credential has no access to {symbol[:60]}")
-    return await context.recaller.json(request, principal, {"what": "days", "symbol": symbol})
+    job: dict[str, Any] = {"what": "days", "symbol": symbol}
+    if symbol:
+        job["readings"] = allowed(principal, symbol, "trades")
+    return await context.recaller.json(request, principal, job)
 
 
 async def export(request: Request) -> Response:

@@ -350,9 +350,11 @@ def test_live_is_not_touched_by_many_recalls(world: World) -> None:
 
 def test_a_symbol_is_that_instrument_only_whatever_its_id_was_before(broker_url: str, tmp_path: Path) -> None:
     broker = Broker(broker_url, "rolled.", name="test")
-    feed = Feed(broker, symbols={5: "OLD"})
+    spread = "UD:1V: GN 2533155"  # CME names user-defined spreads so
+    feed = Feed(broker, symbols={5: spread})
     made = market()[:600]
     made["instrument_id"] = 5
+    made["flags"][[199, 399]] = F_LAST  # an unfinished event goes with its symbol
     feed.records(made[:200])
     feed.control({"type": "mapping", "instrument_id": 5, "symbol": "NEW"})
     feed.records(made[200:400])
@@ -375,5 +377,13 @@ def test_a_symbol_is_that_instrument_only_whatever_its_id_was_before(broker_url:
         lines = gateway.get("/v1/export/NEW?schema=mbo&format=json&session=all").text.splitlines()
         assert [json.loads(line)["sequence"] for line in lines] == made["sequence"][200:].tolist()
         assert gateway.get("/v1/history/OTHER/mbo?session=1").status_code == 404
+        for symbol, records in ((spread, made[:200]), ("NEW", made[200:400])):
+            bars = gateway.json(f"/v1/history/{symbol}/bars?session=1")["rows"]
+            assert sum(bar["volume"] for bar in bars) == int(
+                records["size"][records["action"] == ord("T")].sum()
+            )
+        assert gateway.get(f"/v1/history/TEST.FEED:{spread}/mbo?session=1&limit=5").status_code == 200
+        answer = gateway.get(f"/v1/history/{spread}/mbo")
+        assert (answer.status_code, "session=1" in answer.json()["detail"]) == (404, True)
         assert gateway.get("/v1/history/OTHER/mbo").json()["rows"] == []
     broker.close()

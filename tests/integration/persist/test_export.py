@@ -209,6 +209,7 @@ def test_one_session_is_exported_unless_all_are_asked_for(
     ones = [int((rows["instrument_id"] == 1).sum()) for rows in (first, second)]
     assert count() == count(session=2) == ones[1]
     assert count(start=START_NS) == count(session=1) == ones[0]
+    assert count(end=START_NS + 10**9) == ones[0]  # the newest session that covers the time
     assert count(session="all") == sum(ones)
     with pytest.raises(HistoryError, match="no recorded session 9"):
         count(session=9)
@@ -217,9 +218,10 @@ def test_one_session_is_exported_unless_all_are_asked_for(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["NOPE"], "no instrument 'NOPE'"), (["ONE", "--start", "yesterday"], "neither ns"),
+        (["NOPE"], "no instrument 'NOPE'"), (["ONE", "--start", "yesterday"], "ns since the epoch"),
         (["ONE", "--feed", "x"], "no feed 'x'"),
-        (["ONE", "--session", "x"], "neither a number"), (["OTHER.SET:ONE"], "no instrument"),
+        (["ONE", "--session", "x"], "neither a number"),
+        (["ONE", "--start", "7", "--end", "7"], "not after"), (["OTHER.SET:ONE"], "no instrument"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_clear_line_and_leaves_no_file(
@@ -238,10 +240,31 @@ def test_an_empty_data_directory_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("17", 17), ("1970-01-01", 0), ("2023-11-14T22:13:20.123456789Z", 1_700_000_000_123_456_789),
-     ("2023-11-14T23:13:20.5+01:00", 1_700_000_000_500_000_000), ("1969-12-31T23:59:59.25", -750_000_000)],
+     ("2023-11-14T23:13:20.5+01:00", 1_700_000_000_500_000_000)],
 )  # fmt: skip
 def test_times_are_exact_to_the_nanosecond(text: str, expected: int) -> None:
     assert parse_time(text, "--start") == expected
+
+
+@pytest.mark.parametrize("text", ["-5", "1969-12-31", "2023-11-14T22:13:20.1234567891Z", "2023-02-30"])
+def test_what_is_no_time_anywhere_else_is_none_here(text: str) -> None:
+    with pytest.raises(UsageError, match="--start"):
+        parse_time(text, "--start")
+
+
+SPREAD = "UD:1V: GN 2533155"  # as CME names user-defined spreads
+
+
+def test_a_symbol_with_colons_is_found_as_it_is_and_behind_its_dataset(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    rows = random_rows(400, instruments=2)
+    _store(broker, broker_url, prefix, tmp_path, rows, {1: SPREAD, 2: "ONE"})
+    for text in (SPREAD, f"GLBX.MDP3:{SPREAD}", f"feed:{SPREAD}"):
+        assert dispatch(["export", text, "--data", str(tmp_path), "--out", str(tmp_path / "x.csv")]) == 0
+        lines = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
+        assert {line["symbol"] for line in lines} == {SPREAD}
+        assert len(lines) == (rows["instrument_id"] == 1).sum()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import encode, subscription, times, vector
+from services.gateway.asked import allowed
 from services.gateway.auth import is_loopback
 from services.gateway.channels.bars import Bars
 from services.gateway.close_codes import Bye
@@ -351,3 +352,14 @@ def test_a_batch_that_overlaps_is_taken_from_the_first_row_one_does_not_have() -
     assert rows_after(batch, 6) == batch[2:]
     assert rows_after(batch, 8) == batch[2:]
     assert rows_after(batch, 9) == batch[4:]
+
+
+def test_a_recorded_symbol_may_hold_colons_and_a_key_is_held_against_what_it_means() -> None:
+    spread = "UD:1V: GN 2533155"
+    means = [("", spread), ("ud", "1V: GN 2533155")]
+    assert allowed(Principal(), spread, "trades", "history") == means
+    assert allowed(Principal(symbols=("UD:*",)), spread, "trades") == means[:1]
+    assert allowed(Principal(symbols=("CL*",)), "GLBX.MDP3:CLX5", "trades") == [("glbx.mdp3", "CLX5")]
+    for principal in (Principal(symbols=("CL*",)), Principal(channels=("bbo",))):
+        with pytest.raises(Problem, match="no access"):
+            allowed(principal, spread, "trades")
