@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.history import History
 from shared.orderbook.shard import ShardState
+from shared.records import recv_times
 from shared.wire.codec import InEntry
 
 QUANTUM_NS = 5_000_000
@@ -66,10 +67,7 @@ def _steps(entries: Iterator[InEntry], shard: int, quantum_ns: int, ts: int) -> 
         if entry.records is None:
             yield Step(ts, shard, entry)
             continue
-        recv = entry.records["ts_recv"]
-        known = np.where(recv == np.uint64(2**64 - 1), np.uint64(0), recv)
-        known[0] = max(int(known[0]), ts)
-        times = np.maximum.accumulate(known)
+        times = np.maximum(np.maximum.accumulate(recv_times(entry.records)), np.uint64(ts))
         cuts = [0, *(np.flatnonzero(np.diff(times // np.uint64(quantum_ns))) + 1).tolist(), entry.n]
         for a, b in itertools.pairwise(cuts):
             yield Step(

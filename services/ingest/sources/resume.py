@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from shared.records import Rows
-from shared.units import F_LAST, F_SNAPSHOT
+from shared.records import Rows, recv_times
+from shared.units import F_LAST, F_SNAPSHOT, UNDEF_TS
 
 _MIN_SLOTS = 1024
 
@@ -49,7 +49,12 @@ def signed(at: int) -> int:
 
 @_inner(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[untyped-decorator]
 def _count(slots: NDArray[Any], at: int, ts: int) -> None:
-    """A record that is not of a snapshot is taken."""
+    """A record that is not of a snapshot is taken. One without a time is no M, but counts from the last one on."""
+    if ts == UNDEF_TS:
+        slots[at].taken += slots[at].plain
+        slots[at].open = 0
+        slots[at].snaps_left = 0
+        return
     if ts > slots[at].top or not slots[at].plain:
         slots[at].top = ts
         slots[at].taken = 1
@@ -106,7 +111,7 @@ def _take(
             _count(slots, at, ts)
             continue
         if slots[at].mode == WAITING:
-            if ts < slots[at].top:
+            if ts < slots[at].top or ts == UNDEF_TS:
                 keep[i] = 0
                 continue
             slots[at].left = slots[at].taken
@@ -184,7 +189,7 @@ class Tracker:
             part = part[chosen]
         if len(part):
             out.append(part)
-            self.newest_recv = max(self.newest_recv, int(part["ts_recv"].max()))
+            self.newest_recv = max(self.newest_recv, int(recv_times(part).max()))
         return out
 
     def reconnect(self, lookback_ns: int) -> int:

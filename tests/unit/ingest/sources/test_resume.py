@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from services.ingest.sources.resume import Gap, Tracker
 from shared.records import MBO, Rows
-from shared.units import F_LAST, F_SNAPSHOT
+from shared.units import F_LAST, F_SNAPSHOT, UNDEF_TS
 
 
-def stream(spec: list[tuple[int, int, int]]) -> Rows:
-    """Records of (instrument, ts_event step, snapshot or not); `size` numbers them."""
+def stream(spec: list[tuple[int, int | None, int]]) -> Rows:
+    """Records of (instrument, ts_event step or None for no time, snapshot or not); `size` numbers them."""
     rows = np.zeros(len(spec), MBO)
     now = 1000
     for index, (instrument, step, is_snapshot) in enumerate(spec):
-        now += step
+        now += step or 0
         rows[index]["instrument_id"], rows[index]["publisher_id"] = instrument, 1
-        rows[index]["ts_event"] = 500 if is_snapshot else now
+        rows[index]["ts_event"] = 500 if is_snapshot else UNDEF_TS if step is None else now
         rows[index]["flags"] = F_SNAPSHOT | F_LAST if is_snapshot else F_LAST
         rows[index]["ts_recv"], rows[index]["size"] = 1000 + index, index
     return rows
@@ -32,7 +32,7 @@ def taken(tracker: Tracker, rows: Rows) -> list[int]:
 
 
 events = st.lists(
-    st.tuples(st.integers(1, 3), st.sampled_from([0, 0, 0, 1, 2, -1]), st.sampled_from([0, 0, 0, 1])),
+    st.tuples(st.integers(1, 3), st.sampled_from([0, 0, 0, 1, 2, -1, None]), st.sampled_from([0, 0, 0, 1])),
     min_size=1,
     max_size=60,
 )
@@ -40,9 +40,9 @@ events = st.lists(
 
 @given(events, st.lists(st.integers(0, 60), max_size=6), st.integers(0, 5))
 def test_any_breaks_give_every_record_once_in_order(
-    spec: list[tuple[int, int, int]], breaks: list[int], extra: int
+    spec: list[tuple[int, int | None, int]], breaks: list[int], extra: int
 ) -> None:
-    """Times stand still, even go back; records are told apart by place alone."""
+    """Times stand still, go back, are missing; records are told apart by place alone."""
     rows = stream([(1, 0, 0), (2, 0, 0), (3, 0, 0), *spec])
     tracker = Tracker()
     got = taken(tracker, rows[:3])
@@ -108,3 +108,20 @@ def test_the_table_grows(count: int) -> None:
     again.newest_recv = tracker.newest_recv
     again.reconnect(10**12)
     assert taken(again, rows) == []
+
+
+def test_a_record_without_ts_event_is_not_where_the_replay_is_waited_for() -> None:
+    """By it, the greatest number, everything that a replay brings would be known already."""
+    rows = stream([(1, 0, 0), (1, None, 0), (1, 1, 0), (1, 1, 0), (1, 1, 0)])
+    tracker = Tracker()
+    assert taken(tracker, rows[:4]) == [0, 1, 2, 3]
+    assert tracker.reconnect(10**12) == 1002
+    assert taken(tracker, rows[3:]) == [4]
+
+
+def test_a_record_without_ts_recv_does_not_move_the_lookback() -> None:
+    rows = stream([(1, 0, 0), (1, 1, 0)])
+    rows["ts_recv"][1] = UNDEF_TS
+    tracker = Tracker()
+    taken(tracker, rows)
+    assert tracker.reconnect(10**12) == 1001
