@@ -135,7 +135,7 @@ class ZstdFile:
                 item = block if len(block) else None
                 if item is None:
                     self.truncated = not zstd_is_complete(self._path)
-            except (zstandard.ZstdError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: the reader waits for it
                 item = error
             self._put(item)
             if self._failed is not None:

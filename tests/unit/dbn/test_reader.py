@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import databento
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from shared.dbn import Metadata, Reader, Writer, identity
+from shared.dbn import Metadata, Reader, Writer, blocks, identity
 from shared.dbn.blocks import BLOCK_BYTES, zstd_is_complete
 from shared.dbn.metadata import encode
 from shared.errors import SourceError
@@ -211,3 +212,17 @@ def test_metadata_without_records_is_an_empty_file(tmp_path: Path) -> None:
     rows, reader = read(tmp_path / "a.dbn")
     assert len(rows) == 0
     assert not reader.truncated
+
+
+def test_a_file_that_is_emptied_while_it_is_read_is_an_error_and_no_endless_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.dbn.zst", RECORDS)
+
+    def emptied(found: Path) -> bool:
+        found.write_bytes(b"")
+        return zstd_is_complete(found)
+
+    monkeypatch.setattr(blocks, "zstd_is_complete", emptied)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SourceError, match="empty"):
+        pool.submit(read, path).result(10)
