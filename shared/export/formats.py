@@ -96,6 +96,13 @@ def _texts(rows: Rows, name: str) -> list[str]:
     return [str(value) for value in values.tolist()]
 
 
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+
+
+_LETTER_CELLS = [_cell(chr(value)) for value in range(256)]  # a record may have any byte for a letter
+
+
 class CsvEncoder:
     """CSV with a header line: prices as decimals, times as ns integers."""
 
@@ -106,10 +113,12 @@ class CsvEncoder:
         return (",".join(self._columns) + "\n").encode()
 
     def encode(self, rows: Rows, symbol: str) -> bytes:
-        if any(char in symbol for char in ',"\r\n'):
-            symbol = '"' + symbol.replace('"', '""') + '"'
-        texts = [_texts(rows, name) for name in self._columns[:-1]]
-        return "".join([",".join(row) + f",{symbol}\n" for row in zip(*texts, strict=True)]).encode()
+        texts = [
+            [_LETTER_CELLS[value] for value in rows[name].tolist()] if name in LETTERS else _texts(rows, name)
+            for name in self._columns[:-1]
+        ]
+        end = f",{_cell(symbol)}\n"
+        return "".join([",".join(row) + end for row in zip(*texts, strict=True)]).encode()
 
     def tail(self) -> bytes:
         return b""
