@@ -48,12 +48,11 @@ class User(NamedTuple):
 
 USERS = (
     User("ingest", ("feeds", "procs", "meta", "lease", "ckpt", "instruments", "writer", "in", "back"), ("pos", "img"),
-         ("hset", "hdel", "sadd", "xadd", "xtrim", "del", "expire", "config|get", "bgrewriteaof")),
+         ("hset", "hdel", "sadd", "xadd", "xtrim", "config|get", "bgrewriteaof")),
     User("book", ("procs", "workers", "lease", "out", "pos", "img"), ("feeds", "meta", "instruments", "in", "history"),
          ("hset", "hdel", "xadd", "xtrim", "del", "unlink", "expire", "persist")),
     User("gateway", ("procs", "keys"), (*GLOBAL, *FEED, *SHARD), ("hset", "hdel", "hsetnx")),
-    User("persist", ("procs", "history", "pos", "back"), ("feeds", "meta", "instruments", "in", "img"),
-         ("hset", "hdel", "xtrim")),
+    User("persist", ("procs", "history", "pos"), ("feeds", "meta", "in", "back"), ("hset", "hdel")),
     User("operator", ("keys", "procs"), (*GLOBAL, *FEED, *SHARD),
          ("hset", "hdel", "hsetnx", "config|get", "acl|load", "acl|log")),
 )  # fmt: skip
