@@ -58,4 +58,3 @@ class GatewaySettings(ServiceSettings):
     resume_records: int = option(
         2_000_000, "records a resume may read from the streams; beyond it starts anew"
     )
-    warm_orders: bool = option(False, "keep orders of all shards loaded, not only while somebody asks")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.persist.derive import running_prefix
 from services.persist.store import SERIES_SHIFT, UNDEF
+from services.persist.tail import MAX_JUMP
 from shared.blocks import KIND_BBO, KIND_MBO, Block, Encoder
 from shared.errors import StoreError
 from shared.history_types import Control, StoredImage, merge_entries
@@ -21,7 +22,7 @@ from shared.wire.codec import InEntry
 
 PAGE_ROWS = 20_000  # rows of trades or bars fetched at once
 MAX_IMAGE_BYTES = 4 * 1024**3
-EPOCH_BLOCKS = 63
+EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
 
 
 def controls(
@@ -140,7 +141,7 @@ def _tail(db: sqlite3.Connection, run: int, shard: int, kind: int, first: int, l
     made = []
     begin = 0
     for index in range(1, len(pieces) + 1):
-        if index < len(pieces) and pieces[index][0] - pieces[index - 1][1] <= 16:
+        if index < len(pieces) and pieces[index][0] - pieces[index - 1][1] <= MAX_JUMP:
             continue
         part = pieces[begin:index]
         rows = np.frombuffer(b"".join(piece[2] for piece in part), layout).copy()

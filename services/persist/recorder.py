@@ -26,7 +26,6 @@ from shared.orderbook.shard import ShardState
 from shared.records import BBO, MBO, Rows, joined
 from shared.wire.codec import InEntry
 
-EPOCH_BLOCKS = 63  # blocks of one presence row: the bits of an INTEGER
 IMAGE_FLOOR_RECORDS = 250_000  # small books: an image no oftener than this …
 IMAGE_TIME_FLOOR_RECORDS = 5_000  # … but for images by time
 
@@ -60,7 +59,6 @@ class Recorder:
         self._controls: list[tuple[int, int, Mapping[str, Any]]] = []
         self._new_mbo: list[tuple[int, int, Rows]] = []
         self._new_bbo: list[tuple[int, int, Rows]] = []
-        self._image_at = 0
         self._image_run = 0
         self._image_due = IMAGE_FLOOR_RECORDS
         self._records = 0  # of the run
@@ -105,7 +103,7 @@ class Recorder:
         image = reader.image_before(db, run.run, shard, self.offset)
         if image is not None:
             self.state = ShardState.restore(image.blob)
-            self._image_at, self._image_run = image.ordinal, image.recv_run
+            self._image_run = image.recv_run
         recent = 0
         for entry in reader.entries(db, run.run, shard, self.state.ordinal + 1, self.offset):
             self.state.apply(entry)
@@ -238,15 +236,15 @@ class Recorder:
 
     def _mark(self, db: sqlite3.Connection, ids: NDArray[np.int64]) -> None:
         """Note the instruments of the block just sealed; a full epoch goes to the table."""
-        self._presence.append((1 << (self._seq % EPOCH_BLOCKS), ids))
-        if self._seq % EPOCH_BLOCKS == EPOCH_BLOCKS - 1:
+        self._presence.append((1 << (self._seq % reader.EPOCH_BLOCKS), ids))
+        if self._seq % reader.EPOCH_BLOCKS == reader.EPOCH_BLOCKS - 1:
             key = (self.run.run, self.shard)
             instruments = np.concatenate([part for _, part in self._presence])
             bits = np.repeat([bit for bit, _ in self._presence], [len(part) for _, part in self._presence])
             order = np.argsort(instruments, kind="stable")
             each, first = np.unique(instruments[order], return_index=True)
             together = np.bitwise_or.reduceat(bits[order], first)
-            epoch = self._seq // EPOCH_BLOCKS
+            epoch = self._seq // reader.EPOCH_BLOCKS
             db.executemany(
                 "INSERT INTO presence VALUES (?,?,?,?,?)",
                 [
@@ -268,6 +266,6 @@ class Recorder:
             "INSERT OR REPLACE INTO image VALUES (?,?,?,?,?)",
             (self.run.run, self.shard, self.offset, self.recv_run, body),
         )
-        self._image_at, self._image_run, self._image_records = self.offset, self.recv_run, self._records
+        self._image_run, self._image_records = self.recv_run, self._records
         # A stored record takes ~12 bytes: images stay below about half of the file whatever the size of the books
         self._image_due = max(IMAGE_FLOOR_RECORDS, len(body) // 6)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Policy = Literal["uncross", "execute", "raw"]
 POLICIES: tuple[Policy, ...] = ("uncross", "execute", "raw")
 Outputs = Literal["all", "bbo"]  # "bbo": BBO, touched and auction rows only; trades and levels stay empty
-Kind = Literal["numba", "reference"]
 
 # Records of one book held back for its F_LAST; the last of them then ends the event.
 EVENT_RECORDS_MAX = 65_536

@@ -7,8 +7,6 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
-ROLES = ("ingest", "book", "persist", "gateway", "broker", "history")
-
 
 class Process(NamedTuple):
     pid: int

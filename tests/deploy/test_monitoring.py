@@ -20,8 +20,6 @@ RULES = sorted((MONITORING / "prometheus" / "rules").glob("*.yml"))
 TESTS = sorted((MONITORING / "prometheus" / "tests").glob("*.yml"))
 CATALOGUE = {metric.name: metric for metric in METRICS}
 FROM_SCRAPE = {"job", "instance", "namespace", "pod", "le"}
-# Of the tests' own series and of Prometheus.
-FROM_RULES = {"alertname", "alertstate", "severity", "window", "role"}
 
 
 def _rules() -> list[dict[str, Any]]:
