@@ -31,10 +31,10 @@ BENCHES = {
 }
 # One service a process: what containers run. A module has main(argv) -> exit status and settings of its own.
 SERVICES = {
-    "ingest": ("services.ingest.service", "read a source, append its records to the feed's streams"),
-    "book": ("services.book.service", "rebuild the books of a share of all shards"),
-    "gateway": ("services.gateway.service", "serve books, trades and order flow over SSE and REST"),
-    "persist": ("services.persist.service", "record everything to SQLite"),
+    "ingest": ("services.ingest.__main__", "read a source, append its records to the feed's streams"),
+    "book": ("services.book.__main__", "rebuild the books of a share of all shards"),
+    "gateway": ("services.gateway.__main__", "serve books, trades and order flow over SSE and REST"),
+    "persist": ("services.persist.__main__", "record everything to SQLite"),
 }
 
 

@@ -19,7 +19,6 @@ from services.status import add_broker_options, broker_url
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.errors import BrokerLost, UsageError
-from shared.runner import password
 
 IDLE_S = 0.01
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace, clock: Clock | None = None) -> int:
     clock = clock or SystemClock()
     url = broker_url(args.broker, args.data)
     login = IngestSettings(broker_password_file=args.broker_password_file)
-    with_meta = Broker(url, args.prefix, name="backfill", password=password(login))
+    with_meta = Broker(url, args.prefix, name="backfill", password=login.broker_password())
     try:
         meta = with_meta.hash(with_meta.keys.feed(args.feed, "meta"))
     except BrokerLost as error:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from shared.broker import Broker, Command, fullest
-from shared.runner import PROC_DEAD_S
+from shared.registration import PROC_DEAD_S
 from shared.wire.codec import decode_in, decode_out
 from shared.wire.keys import Keys, parse_id, stream_id
 

@@ -34,9 +34,7 @@ class ServiceSettings:
     """What every service takes."""
 
     broker: str = option(
-        "redis://127.0.0.1:6379/0",
-        "broker URL: redis://, rediss://, unix://; add ?cluster=1 never: it is detected",
-        secret=False,
+        "redis://127.0.0.1:6379/0", "broker URL: redis://, rediss:// or unix://; a cluster is detected"
     )
     broker_password_file: str = option("", "file that holds the broker's password (else in the URL)")
     prefix: str = option("", "prefix inside every key, to share one broker")
@@ -46,6 +44,16 @@ class ServiceSettings:
         "auto", "log format: auto is text on a terminal, else JSON lines", choices=("auto", "json", "text")
     )
     log_level: str = option("info", "least level logged", choices=("debug", "info", "warning", "error"))
+
+    def broker_password(self) -> str | None:
+        """What is in the password file, if one is set; UsageError if it cannot be read."""
+        if not self.broker_password_file:
+            return None
+        try:
+            with open(self.broker_password_file, encoding="utf-8") as file:
+                return file.read().strip()
+        except OSError as error:
+            raise UsageError(f"broker password file {self.broker_password_file}: {error.strerror}") from error
 
 
 S = TypeVar("S", bound=Any)

@@ -1,23 +1,21 @@
-"""`python -m services.book` and `mbo-book`."""
+"""`mbo book`, `mbo-book` and `python -m services.book`."""
 
 import sys
+from collections.abc import Sequence
 
 from services.book.settings import BookSettings
-from shared.check import check_only
-from shared.runner import guarded
+from shared.runner import Service, service_main
 
 
-def run() -> int:
-    status = check_only(BookSettings, "mbo book")
-    if status is not None:
-        return status
-    from services.book import service
+def make(config: BookSettings) -> Service:
+    from services.book.service import BookService  # late: `--check` does without
 
-    return service.main()
+    return BookService(config)
 
 
-def main() -> int:
-    return guarded(run)
+def main(argv: Sequence[str] | None = None) -> int:
+    about = "Rebuild the order books of a share of all shards, and commit what they publish exactly once."
+    return service_main("mbo book", about, BookSettings, make, argv)
 
 
 if __name__ == "__main__":

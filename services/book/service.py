@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,7 @@ from services.book.ownership import Ownership
 from services.book.recovery import recover
 from services.book.settings import BookSettings
 from services.book.shard import OwnedShard
-from shared import images, logs, metrics, runner, settings
+from shared import images, logs, metrics
 from shared.broker import Broker, Command, Entry, Pending
 from shared.clock import Clock, SystemClock
 from shared.errors import Gap, UsageError
@@ -44,7 +41,7 @@ class BookService:
                 f"--static-shards {config.static_shards!r}: say for example 0-3 or 0,2"
             ) from None
         self.worker = config.owner_name()
-        password = runner.password(config)
+        password = config.broker_password()
 
         def connect(name: str) -> Broker:
             return Broker(config.broker, config.prefix, name=f"{self.worker}-{name}"[:60], password=password)
@@ -282,14 +279,3 @@ class BookService:
         names = [self.broker.keys.shard(shard.feed, shard.shard, name) for name in ("out", "lease")]
         args = [shard.token, stream_id(session, ordinal + 1)]
         self.broker.call(*self.broker.script("trim", names, args))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mbo book`."""
-    config, flags = settings.load(
-        BookSettings, sys.argv[1:] if argv is None else argv, os.environ, prog="mbo book",
-        description="Rebuild the order books of a share of all shards, and commit what they publish exactly once.",
-    )  # fmt: skip
-    if flags.check:
-        return runner.check(config)
-    return runner.run(BookService, config)

@@ -1,23 +1,21 @@
-"""`python -m services.gateway` and `mbo-gateway`."""
+"""`mbo gateway`, `mbo-gateway` and `python -m services.gateway`."""
 
 import sys
+from collections.abc import Sequence
 
 from services.gateway.settings import GatewaySettings
-from shared.check import check_only
-from shared.runner import guarded
+from shared.runner import Service, service_main
 
 
-def run() -> int:
-    status = check_only(GatewaySettings, "mbo gateway")
-    if status is not None:
-        return status
-    from services.gateway import service
+def make(config: GatewaySettings) -> Service:
+    from services.gateway.service import GatewayService  # late: `--check` does without
 
-    return service.main()
+    return GatewayService(config)
 
 
-def main() -> int:
-    return guarded(run)
+def main(argv: Sequence[str] | None = None) -> int:
+    about = "Serve live and recorded books, trades and order flow over Server-Sent Events, REST and a page."
+    return service_main("mbo gateway", about, GatewaySettings, make, argv)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from services.gateway.recall import Recaller
 from services.gateway.resume import Resumer
 from services.gateway.settings import GatewaySettings
 from services.gateway.sse import StreamEndpoint
-from shared import logs, metrics, runner, settings
+from shared import logs, metrics
 from shared.broker import Broker
 from shared.errors import MboError
 from shared.orderbook.levels import LevelBooks
@@ -78,7 +77,7 @@ class GatewayService:
 
     def _connect(self) -> Broker:
         return Broker(
-            self.config.broker, self.config.prefix, name="gateway", password=runner.password(self.config)
+            self.config.broker, self.config.prefix, name="gateway", password=self.config.broker_password()
         )
 
     def _tasks(self) -> list[Coroutine[Any, Any, None]]:
@@ -197,17 +196,3 @@ def warm() -> None:
     record = np.zeros(1, MBO)
     record["action"], record["side"], record["flags"], record["size"] = ord("A"), ord("B"), F_LAST, 1
     LevelBooks().fold(state.engine.apply(record, 1, effects=True).levels)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mbo gateway`."""
-    config, flags = settings.load(
-        GatewaySettings,
-        sys.argv[1:] if argv is None else argv,
-        os.environ,
-        prog="mbo gateway",
-        description="Serve live and recorded books, trades and order flow over Server-Sent Events, REST and a page.",
-    )
-    if flags.check:
-        return runner.check(config)
-    return runner.run(GatewayService, config)

@@ -1,23 +1,21 @@
-"""`python -m services.ingest` and `mbo-ingest`."""
+"""`mbo ingest`, `mbo-ingest` and `python -m services.ingest`."""
 
 import sys
+from collections.abc import Sequence
 
 from services.ingest.settings import IngestSettings
-from shared.check import check_only
-from shared.runner import guarded
+from shared.runner import Service, service_main
 
 
-def run() -> int:
-    status = check_only(IngestSettings, "mbo ingest")
-    if status is not None:
-        return status
-    from services.ingest import service
+def make(config: IngestSettings) -> Service:
+    from services.ingest.service import IngestService  # late: `--check` does without
 
-    return service.main()
+    return IngestService(config)
 
 
-def main() -> int:
-    return guarded(run)
+def main(argv: Sequence[str] | None = None) -> int:
+    about = "Read a source and append its records to the feed's streams, exactly once."
+    return service_main("mbo ingest", about, IngestSettings, make, argv)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +9,7 @@ from services.ingest.feed import Feed
 from services.ingest.settings import IngestSettings
 from services.ingest.sources.factory import make_sources
 from services.ingest.sources.options import HISTORICAL, LIVE
-from shared import locks, logs, runner, settings
+from shared import locks, logs
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.errors import UsageError
@@ -36,7 +33,7 @@ class IngestService:
             raise UsageError(
                 f"--feed names one feed, but the sources are of {len(sources)} datasets ({names})"
             )
-        owner, password = config.owner_name(), runner.password(config)
+        owner, password = config.owner_name(), config.broker_password()
         self.feeds = [
             Feed(source, feed_name(config.feed or source.dataset), config, self.clock, owner, password)
             for source in sources
@@ -88,14 +85,3 @@ def hold_data(folder: Path) -> IO[str]:
         f"another ingest (pid {{pid}}) keeps its journal or downloads in {folder}: stop it, or choose another "
         "folder with --data",
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mbo ingest`."""
-    config, flags = settings.load(
-        IngestSettings, sys.argv[1:] if argv is None else argv, os.environ, prog="mbo ingest",
-        description="Read a source and append its records to the feed's streams, exactly once.",
-    )  # fmt: skip
-    if flags.check:
-        return runner.check(config)
-    return runner.run(IngestService, config)

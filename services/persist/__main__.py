@@ -1,23 +1,21 @@
-"""`python -m services.persist` and `mbo-persist`."""
+"""`mbo persist`, `mbo-persist` and `python -m services.persist`."""
 
 import sys
+from collections.abc import Sequence
 
 from services.persist.settings import PersistSettings
-from shared.check import check_only
-from shared.runner import guarded
+from shared.runner import Service, service_main
 
 
-def run() -> int:
-    status = check_only(PersistSettings, "mbo persist")
-    if status is not None:
-        return status
-    from services.persist import service
+def make(config: PersistSettings) -> Service:
+    from services.persist.service import PersistService  # late: `--check` does without
 
-    return service.main()
+    return PersistService(config)
 
 
-def main() -> int:
-    return guarded(run)
+def main(argv: Sequence[str] | None = None) -> int:
+    about = "Record every feed to SQLite and serve its history."
+    return service_main("mbo persist", about, PersistSettings, make, argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from services.persist.settings import PersistSettings
-from shared import logs, runner
+from shared import logs
 from shared.settings import hide_password
 
 log = logs.get("persist")
@@ -64,7 +64,7 @@ class ReaderProcess:
     def _start(self) -> None:
         config = self._config
         given: dict[str, Any] = {
-            "data": config.data, "broker": config.broker, "prefix": config.prefix, "password": runner.password(config),
+            "data": config.data, "broker": config.broker, "prefix": config.prefix, "password": config.broker_password(),
             "host": config.history_host, "port": config.history_port, "url": config.history_url, "token": self._token,
             "log": config.log, "log_level": config.log_level, "feeds": list(config.feeds),
         }  # fmt: skip

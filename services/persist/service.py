@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,7 @@ from services.persist.retention import Retention
 from services.persist.settings import PersistSettings
 from services.persist.store import store_dir, store_path
 from services.persist.writer import FeedWriter
-from shared import logs, metrics, runner, settings
+from shared import logs, metrics
 from shared.broker import Broker
 from shared.clock import Clock, SystemClock
 from shared.errors import StoreError
@@ -55,7 +53,7 @@ class PersistService:
     def __init__(self, config: PersistSettings, clock: Clock | None = None) -> None:
         self.settings = config
         self.clock: Clock = clock or SystemClock()
-        self._broker = Broker(config.broker, config.prefix, name="persist", password=runner.password(config))
+        self._broker = Broker(config.broker, config.prefix, name="persist", password=config.broker_password())
         self._feeds: dict[str, Feed] = {}
         self._looked = float("-inf")
         self._reader = ReaderProcess(config) if config.history else None
@@ -220,14 +218,3 @@ class PersistService:
             metrics.get("mbo_persist_store_bytes").labels(name).set(path.stat().st_size)
             metrics.get("mbo_persist_wal_bytes").labels(name).set(wal.stat().st_size if wal.exists() else 0)
             metrics.get("mbo_persist_disk_free_bytes").set(shutil.disk_usage(path.parent).free)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`mbo persist`."""
-    config, flags = settings.load(
-        PersistSettings, sys.argv[1:] if argv is None else argv, os.environ, prog="mbo persist",
-        description="Record every feed to SQLite and serve its history.",
-    )  # fmt: skip
-    if flags.check:
-        return runner.check(config)
-    return runner.run(PersistService, config)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from shared import runner
+from shared import registration as module
 from shared.broker import Broker
-from shared.runner import PROC_FORGET_S, Registration
+from shared.registration import PROC_FORGET_S, Registration
 from shared.settings import ServiceSettings
 from tests.support import eventually
 
@@ -33,7 +33,7 @@ def test_facts_that_cannot_be_had_once_do_not_end_the_listing(
     broker_url: str, prefix: str, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are read beside the service's loop, which may be changing them."""
-    monkeypatch.setattr(runner, "REGISTER_S", 0.01)
+    monkeypatch.setattr(module, "REGISTER_S", 0.01)
     asked = 0
 
     def facts() -> dict[str, int]:

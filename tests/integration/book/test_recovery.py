@@ -219,8 +219,11 @@ def drop_image(broker: Broker, shard: int) -> None:
     broker.call("DEL", keys.shard(FEED, shard, "img"))
 
 
-def trim_all(broker: Broker, shard: int) -> None:
-    broker.call("XTRIM", broker.keys.shard(FEED, shard, "in"), "MAXLEN", "=", 1)
+def lose_all(broker: Broker) -> None:
+    """No shard has images any more, or more of its stream than the last entry."""
+    for shard in range(SHARDS):
+        drop_image(broker, shard)
+        broker.call("XTRIM", broker.keys.shard(FEED, shard, "in"), "MAXLEN", "=", 1)
 
 
 def test_the_state_is_that_of_one_engine_over_the_source(done: dict[int, str], sent: Rows) -> None:
@@ -287,9 +290,7 @@ def test_recovery_from_the_store_when_the_stream_is_trimmed(
             ),
             timeout_s=60,
         )
-        for shard in range(SHARDS):
-            drop_image(broker, shard)
-            trim_all(broker, shard)
+        lose_all(broker)
         assert take_over(worker).hashes() == done
     finally:
         persist.terminate()
@@ -304,9 +305,7 @@ def test_without_any_of_them_a_shard_is_stale_and_says_so(
     done: dict[int, str],
     sent: Rows,
 ) -> None:
-    for shard in range(SHARDS):
-        drop_image(broker, shard)
-        trim_all(broker, shard)
+    lose_all(broker)
     heir = take_over(worker)
     assert heir.service.facts()["stale"] == SHARDS
     again = Writer(
@@ -325,9 +324,7 @@ def test_a_damaged_image_of_the_store_makes_the_shard_stale_too(
         return ShardState.restore(b"damaged")
 
     monkeypatch.setattr(recovery, "from_history", damaged)
-    for shard in range(SHARDS):
-        drop_image(broker, shard)
-        trim_all(broker, shard)
+    lose_all(broker)
     assert take_over(worker).service.facts()["stale"] == SHARDS
 
 
@@ -339,9 +336,7 @@ def test_a_new_session_cures_a_stale_shard(
     done: dict[int, str],
     sent: Rows,
 ) -> None:
-    for shard in range(SHARDS):
-        drop_image(broker, shard)
-        trim_all(broker, shard)
+    lose_all(broker)
     heir = take_over(worker)
     Writer(broker_url, prefix, ArraySource([sent], identity="again")).start().run()
     heir.step_until(lambda: all(a == b for a, b in offsets(broker)))
