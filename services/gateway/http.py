@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import resource
 import socket
@@ -26,6 +27,29 @@ T = TypeVar("T")
 BACKLOG = 4096
 KEEP_ALIVE_S = 15
 START_WITHIN_S = 15.0
+MOST_FILES = 1_048_576
+OTHER_FILES = 64  # of the process: broker, recall, the page
+
+
+def within_files(settings: GatewaySettings) -> GatewaySettings:
+    """The settings with no more connections and streams than this process may open files.
+
+    Past its files a process accepts and drops: nothing is counted, and no alert compares with the true limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return settings
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < most:
+        soft = most
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = max(soft - OTHER_FILES, 1)
+    if settings.max_connections <= room:
+        return settings
+    log.warning("fewer connections than set", files=soft, set=settings.max_connections, connections=room)
+    return dataclasses.replace(
+        settings, max_connections=room, max_streams=min(settings.max_streams, max(room - OTHER_FILES, 1))
+    )
 
 
 class Http:
@@ -104,9 +128,6 @@ class Http:
     def start(self) -> None:
         """Serve; returns when connections are accepted."""
         self._forward_logs()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1_048_576), hard))
         config, sweeper = self._config()
         self._thread = threading.Thread(target=self._run, args=(config, sweeper), name="http", daemon=True)
         self._thread.start()

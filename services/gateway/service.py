@@ -15,7 +15,7 @@ from services.gateway.app import App
 from services.gateway.auth import Access
 from services.gateway.context import Context
 from services.gateway.discovery import Discovery
-from services.gateway.http import Http
+from services.gateway.http import Http, within_files
 from services.gateway.hub import Hub
 from services.gateway.keyring import Keyring
 from services.gateway.limits import Limits
@@ -46,7 +46,7 @@ class GatewayService:
     role = "gateway"
 
     def __init__(self, config: GatewaySettings) -> None:
-        self.config = config
+        self.config = config = within_files(config)
         self.name = f"gw-{secrets.token_hex(3)}"
         metrics.zero("mbo_gateway_")
         self.hub = Hub(config, self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from services.gateway.auth import is_loopback
 from services.gateway.channels.bars import Bars
 from services.gateway.close_codes import Bye
 from services.gateway.discovery import shard_filter
+from services.gateway.http import within_files
 from services.gateway.instruments import Directory, Feed
 from services.gateway.limits import Lease, Limits
 from services.gateway.principal import Principal
@@ -363,3 +365,24 @@ def test_a_recorded_symbol_may_hold_colons_and_a_key_is_held_against_what_it_mea
     for principal in (Principal(symbols=("CL*",)), Principal(channels=("bbo",))):
         with pytest.raises(Problem, match="no access"):
             allowed(principal, spread, "trades")
+
+
+@pytest.mark.parametrize(
+    ("files", "connections", "streams"),
+    [
+        ((256, 256), 192, 128),
+        ((10, 10), 1, 1),
+        ((1024, 4096), 4032, 3968),
+        ((1024, resource.RLIM_INFINITY), 20_000, 10_000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 20_000, 10_000),
+    ],
+)
+def test_there_are_no_more_connections_than_files(
+    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], connections: int, streams: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: files)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    found = within_files(GatewaySettings())
+    assert (found.max_connections, found.max_streams) == (connections, streams)
+    assert [limits[0] for limits in asked] == {(1024, 4096): [4096], (1024, -1): [1_048_576]}.get(files, [])
