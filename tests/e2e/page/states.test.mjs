@@ -44,6 +44,44 @@ test("while the gateway is away the page says so and comes back", only, async ()
   await page.close();
 });
 
+const show = (page, hidden) =>
+  page.evaluate((h) => {
+    Object.defineProperty(document, "hidden", { value: h, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+
+test("a page in the background gives its connection back, and goes on by the last id when it is looked at", only, async () => {
+  const page = await live({ allow: NETWORK });
+  const streams = async () => (await fake(stage, "calm", { symbol: "CLX5" })).clients;
+  const before = await streams();
+  await page.evaluate(() => (window.mbostream.live.restMs = 20));
+  await show(page, true);
+  for (let left = 100; (await streams()) !== before - 1; left--) assert.ok(left, "the stream is still open");
+  const seen = await page.evaluate(() => {
+    window.first = window.mbostream.instrument;
+    return window.first.trades.tape.map((t) => `${t.ts}/${t.price}/${t.size}`);
+  });
+  await show(page, false);
+  await badge(page, "LIVE");
+  assert.equal(await streams(), before);
+  const later = await eventually(page, (n) => {
+    const { tape } = window.mbostream.instrument.trades;
+    return tape.length > n && tape.map((t) => `${t.ts}/${t.price}/${t.size}`);
+  }, seen.length);
+  assert.ok(await page.evaluate(() => window.first === window.mbostream.instrument), "what was seen is still there");
+  assert.equal(later.filter((t) => t === seen.at(-1)).length, seen.filter((t) => t === seen.at(-1)).length);
+  await show(page, true);
+  await eventually(page, () => window.mbostream.live.restedAt !== null);
+  await page.evaluate(() => (window.mbostream.live.restedAt -= 3_600_000));
+  await show(page, false);
+  await hasBook(page);
+  await badge(page, "LIVE");
+  assert.ok(await page.evaluate(() => window.first !== window.mbostream.instrument), "after an hour it begins anew");
+  assert.deepEqual(page.faults, []);
+  assert.ok(await still(page));
+  await page.close();
+});
+
 test("bye: slow is shown as slow, then resumed", only, async () => {
   const page = await live();
   await fake(stage, "bye", { reason: "slow", retry: "900" });

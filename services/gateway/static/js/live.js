@@ -12,6 +12,8 @@ import { Views } from "./views.js";
  */
 const RESYNC_MS = 4000;
 const NEAR_MS = 3000;
+const REST_MS = 30_000; // hidden so long, the page gives its connections back: the browser's seventh page would wait for ever
+const FORGET_MS = 600_000; // hidden so long, it begins anew: an hour of trades is not worth catching up with
 
 export class LiveSource {
   constructor(app) {
@@ -25,6 +27,31 @@ export class LiveSource {
     this.heartbeatAt = 0;
     this.clockOffset = null;
     this.active = false;
+    this.restMs = REST_MS;
+    this.restedAt = null;
+    document.addEventListener("visibilitychange", () => this.seen());
+  }
+
+  seen() {
+    clearTimeout(this.resting);
+    if (document.hidden) this.resting = setTimeout(() => this.rest(), this.restMs);
+    else if (this.restedAt !== null) this.wake();
+  }
+
+  rest() {
+    this.restedAt = Date.now();
+    for (const group of this.groups.values()) group.stream.pause();
+    for (const i of this.instruments.values()) i.broke();
+  }
+
+  wake() {
+    const forget = this.active && Date.now() - this.restedAt > FORGET_MS;
+    this.restedAt = null;
+    if (forget) {
+      this.stop();
+      this.instruments.clear();
+      this.start();
+    } else for (const group of this.groups.values()) group.stream.resume();
   }
 
   instrument(tab) {

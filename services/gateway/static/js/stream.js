@@ -16,6 +16,7 @@ export class Stream {
     this.bytes = 0;
     this.lastByteAt = 0;
     this.closed = false;
+    this.paused = false;
     this.timer = null;
   }
 
@@ -34,6 +35,18 @@ export class Stream {
     this.abort?.abort();
   }
 
+  /** Give the connection back; `resume` goes on from the last id. */
+  pause() {
+    this.paused = true;
+    clearTimeout(this.timer);
+    this.abort?.abort();
+  }
+
+  resume() {
+    this.paused = false;
+    if (!this.abort && this.phase !== "closed") this.run();
+  }
+
   /** Forget the position: the next connection starts from snapshots. */
   restart({ fresh = false } = {}) {
     if (fresh) this.lastId = null;
@@ -48,7 +61,7 @@ export class Stream {
   }
 
   async run() {
-    if (this.closed) return;
+    if (this.closed || this.paused) return;
     this.tell("connecting");
     this.bye = null;
     this.abort = new AbortController();
@@ -78,7 +91,7 @@ export class Stream {
       error = caught;
     }
     this.abort = null;
-    if (!this.closed) this.after(error, parser.retry);
+    if (!this.closed && !this.paused) this.after(error, parser.retry);
   }
 
   after(error, retry) {
