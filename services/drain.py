@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shared import images, logs
+from shared.admin import admin_open
 from shared.broker import Broker
 from shared.errors import BrokerLost, MboError
 from shared.orderbook.lines import final_lines
@@ -86,7 +87,7 @@ class Drain:
         for admin in admins:
             request = urllib.request.Request(f"{admin}/drain", method="POST")  # noqa: S310 - our own admin port
             try:
-                with urllib.request.urlopen(request, timeout=GATEWAY_S) as answer:  # noqa: S310
+                with admin_open(request, GATEWAY_S) as answer:
                     log.info("gateway drained", admin=admin, answer=json.load(answer))
             except OSError as error:
                 log.warning("gateway not drained", admin=admin, detail=str(error))

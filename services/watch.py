@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import httpx
 
-    from shared.client import Client
+    from shared.client import Client, http_client
 
     if not 1 <= args.depth <= 50:
         raise UsageError("--depth is from 1 to 50")
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.at:
             return _instant(args, key, plain or args.orders)
-        httpx.get(f"{args.url}/v1/session", timeout=10.0)  # is anybody there? The client tries for ever
+        with http_client(timeout=10.0) as http:
+            http.get(f"{args.url}/v1/session")  # is anybody there? The client tries for ever
         return _lines(client) if plain else _screen(client)
     except httpx.HTTPStatusError as error:
         raise UsageError(_detail(error.response)) from error
@@ -78,10 +79,9 @@ def _detail(response: Any) -> str:
 
 def _instant(args: argparse.Namespace, key: str | None, plain: bool) -> int:
     """The recorded book of one instant, once."""
-    import httpx
     from rich.console import Console
 
-    from shared.client import Book
+    from shared.client import Book, http_client
 
     query = {
         "at": args.at,
@@ -89,12 +89,12 @@ def _instant(args: argparse.Namespace, key: str | None, plain: bool) -> int:
         "publisher": args.publisher,
         "level": 3 if args.orders else 2,
     }
-    answer = httpx.get(
-        f"{args.url.rstrip('/')}/v1/book/{quote(args.symbol, safe=':')}",
-        params={name: value for name, value in query.items() if value is not None},
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=TIMEOUT_S,
-    )
+    with http_client(timeout=TIMEOUT_S) as http:
+        answer = http.get(
+            f"{args.url.rstrip('/')}/v1/book/{quote(args.symbol, safe=':')}",
+            params={name: value for name, value in query.items() if value is not None},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
     answer.raise_for_status()
     if plain:
         print(answer.text)

@@ -56,6 +56,11 @@ class AdminServer:
                     self._json(404, {"error": "try /healthz, /readyz or /metrics"})
 
             def do_POST(self) -> None:
+                if self.headers.get(
+                    "Origin"
+                ):  # said by browsers: no web page stops a service of this machine
+                    self._json(403, {"error": "not for web pages"})
+                    return
                 route = owner.routes.get(self.path)
                 self._json(*(route() if route else (404, {"error": "no such action"})))
 
@@ -87,15 +92,18 @@ class AdminServer:
         self._server.server_close()
 
 
+def admin_open(request: Any, timeout_s: float) -> Any:
+    """`urlopen` of an admin port: never by way of the HTTP_PROXY that Docker hands to containers."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout_s)
+
+
 def check(settings: ServiceSettings) -> int:
     """`--check`: ask this machine's running service (its admin port must be set) and exit by its readiness."""
     if not settings.admin_port:
         raise UsageError("--check needs the service's --admin-port (MBO_ADMIN_PORT)")
     host = "127.0.0.1" if settings.admin_host in ("0.0.0.0", "::", "") else settings.admin_host  # noqa: S104
     try:
-        with urllib.request.urlopen(
-            f"http://{host}:{settings.admin_port}/readyz", timeout=CHECK_TIMEOUT_S
-        ) as answer:
+        with admin_open(f"http://{host}:{settings.admin_port}/readyz", CHECK_TIMEOUT_S) as answer:
             print(answer.read().decode())  # noqa: T201
             return 0
     except urllib.error.HTTPError as error:

@@ -78,6 +78,12 @@ class Event(NamedTuple):
     book: Book | None = None  # of a `book` view: as it stands after this event
 
 
+def http_client(**options: Any) -> httpx.Client:
+    """An httpx client that reaches loopback itself, whatever HTTP_PROXY says."""
+    direct: dict[str, None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+    return httpx.Client(mounts=direct, **options)
+
+
 class Client:
     """Iterate for events; it ends with a final `bye`, and raises httpx.HTTPStatusError for a 4xx answer.
 
@@ -99,7 +105,7 @@ class Client:
         self.books: dict[str, Book] = {}
         self.connects = 0
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = http or httpx.Client(timeout=httpx.Timeout(10.0, read=READ_TIMEOUT_S))
+        self._http = http or http_client(timeout=httpx.Timeout(10.0, read=READ_TIMEOUT_S))
         self._positions: dict[str, int] = {}  # q by view, of `mbo` and `book`
         self._trades: dict[
             str, tuple[int, int, int]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from shared.admin import AdminServer, Health, check
+from shared.client import http_client
 from shared.errors import BrokerError, BrokerLost, MboError
 from shared.runner import StopFlag, serve
 from shared.settings import ServiceSettings
@@ -48,3 +51,36 @@ def test_a_stop_while_the_broker_is_away_is_in_order(
     service = Stopped(stop, error)
     assert serve(service, ServiceSettings(broker=broker_url, prefix=prefix), stop) == status
     assert service.closed
+
+
+@pytest.fixture
+def admin() -> Iterator[AdminServer]:
+    health = Health("book")
+    health.set(True)
+    server = AdminServer("127.0.0.1", 0, health)
+    server.routes["/drain"] = lambda: (200, {"ended": True})
+    yield server
+    server.close()
+
+
+def test_a_health_check_does_not_go_by_way_of_a_proxy(
+    admin: AdminServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Docker sets HTTP_PROXY in every container where its user has one: all of them would be unhealthy."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    port = int(admin.address.rsplit(":", 1)[1])
+    assert check(ServiceSettings(broker="", admin_port=port)) == 0
+    assert '"ready": true' in capsys.readouterr().out
+    with http_client(timeout=5.0) as http:
+        assert http.get(f"{admin.address}/readyz").status_code == 200
+
+
+def test_a_web_page_cannot_stop_a_service(admin: AdminServer) -> None:
+    """A form of any site can be posted to a port of this machine; a browser then says its origin."""
+    with http_client(timeout=5.0) as http:
+        assert (
+            http.post(f"{admin.address}/drain", headers={"Origin": "https://example.com"}).status_code == 403
+        )
+        assert http.post(f"{admin.address}/drain", headers={"Origin": "null"}).status_code == 403
+        assert http.post(f"{admin.address}/drain").json() == {"ended": True}
