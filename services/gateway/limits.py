@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import Counter
 
@@ -14,6 +15,19 @@ from shared import metrics
 
 BURST_S = 10.0
 MAX_ADDRESSES = 100_000  # buckets kept; past it full ones are forgotten first
+
+
+def site_of(ip: str) -> str:
+    """What the limits of an address are counted by: an IPv6 client has the 2^64 addresses of its /64."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if address.version == 4:
+        return ip
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 class Lease:
@@ -44,7 +58,9 @@ class Limits:
 
     def enter(self, principal: Principal, ip: str) -> Lease | Bye:
         """A lease for one stream, or why not."""
-        outside = bool(ip) and not is_loopback(ip)
+        # through a proxy no address is loopback but one that a client made up (X-Forwarded-For)
+        outside = bool(ip) and (not is_loopback(ip) or bool(self.settings.trusted_proxies))
+        ip = site_of(ip)
         if outside and not self._token(ip):
             return self._refuse("connect-rate")
         if outside and self.streams[f"ip:{ip}"] >= self.settings.streams_per_ip:
@@ -59,7 +75,7 @@ class Limits:
 
     def recall(self, principal: Principal, ip: str) -> Lease | None:
         """A lease for one replay, export or history request; None if there are too many."""
-        who = f"who:{principal.account or ip}"
+        who = f"who:{principal.account or site_of(ip)}"
         if (
             self.recalls["all"] >= self.settings.recalls
             or self.recalls[who] >= self.settings.recalls_per_client
