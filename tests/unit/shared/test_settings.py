@@ -1,6 +1,9 @@
 """Settings: argv over environment over default, misspelt names refused, secrets hidden."""
 
 import dataclasses
+import re
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +97,20 @@ def test_secrets_are_not_shown() -> None:
 def test_a_child_gets_its_own_settings_and_not_those_of_other_services() -> None:
     environ = {"MBO_COUNT": "4", "MBO_HISTORY_PORT": "1", "MBO_TEST_DATA": "x", "PATH": "/bin"}
     assert environment_of(Example, environ) == {"MBO_COUNT": "4", "MBO_TEST_DATA": "x", "PATH": "/bin"}
+
+
+def test_every_setting_of_a_service_is_read_by_some_code() -> None:
+    """A switch that nothing looks at is worse than none: `--warm-orders` was one."""
+    root = Path(__file__).parents[3]
+    files = [path for folder in ("services", "shared") for path in (root / folder).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files if path.name != "settings.py")
+    words = set(re.findall(r"\w+", code))
+    named = {
+        f"{role}: {field.name}"
+        for role in ("ingest", "book", "gateway", "persist")
+        for field in dataclasses.fields(
+            getattr(import_module(f"services.{role}.settings"), f"{role.title()}Settings")
+        )
+        if field.name not in words
+    }
+    assert not named
