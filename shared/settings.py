@@ -98,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any], *, skip: Sequen
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         elif get_origin(kind) is tuple:
-            parser.add_argument(flag, nargs="+", metavar=name.upper(), **common)
+            parser.add_argument(flag, action="extend", nargs="+", metavar=name.upper(), **common)
         else:
             parser.add_argument(
                 flag,
