@@ -63,15 +63,16 @@ def instruments(db: sqlite3.Connection, run: int) -> list[Row]:
 
 
 def spans(db: sqlite3.Connection, symbol: str, run: int) -> list[Row]:
-    """Where a symbol (or a plain instrument id) is found in a run, as Span takes it (without `feed`)."""
-    found = _dicts(
-        db.execute(
-            "SELECT s.run, r.session, s.shard, s.instrument_id, s.symbol, s.first, coalesce(s.last, ?) AS last"
-            " FROM symbol s JOIN run r USING (run) WHERE s.symbol=? AND s.run=? ORDER BY s.first",
-            (UNDEF, symbol, run),
-        )
+    """Where a symbol, or an instrument id under each of its names, is in a run, as Span takes it (without `feed`)."""
+    named = (
+        "SELECT s.run, r.session, s.shard, s.instrument_id, s.symbol, s.first, coalesce(s.last, ?) AS last"
+        " FROM symbol s JOIN run r USING (run) WHERE s.{}=? AND s.run=? ORDER BY s.first"
     )
+    found = _dicts(db.execute(named.format("symbol"), (UNDEF, symbol, run)))
     if found or not symbol.isdecimal() or int(symbol) > 2**32:
+        return found
+    if found := _dicts(db.execute(named.format("instrument_id"), (UNDEF, int(symbol), run))):
+        found[0]["first"] = 1  # what came before it had a name
         return found
     return _dicts(
         db.execute(

@@ -12,6 +12,7 @@ from shared.export.formats import CONTENT_TYPES, make_encoder
 from shared.export.rows import SCHEMAS, rows
 from shared.history import History
 from shared.history_types import OPEN_END, SessionInfo, Span
+from shared.records import recv_times
 
 DAY_NS = 86_400 * 1_000_000_000
 
@@ -41,7 +42,9 @@ def export(
     spans = history.spans(feed, symbol, session=session, start=start, end=end)
     infos = {info.run: info for info in history.sessions(feed)}
     shape = SCHEMAS[schema]
-    encoder = make_encoder(format, shape.layout, _metadata(infos, spans, shape.dbn, symbol, start, end))
+    encoder = make_encoder(
+        format, shape.layout, _metadata(history, infos, spans, shape.dbn, symbol, start, end)
+    )
     total = None
     if schema == "mbo" and start is None and end is None:
         runs = {(span.run, span.instrument_id) for span in spans}
@@ -68,6 +71,7 @@ def export(
 
 
 def _metadata(
+    history: History,
     infos: dict[int, SessionInfo],
     spans: list[Span],
     schema: str,
@@ -81,16 +85,27 @@ def _metadata(
     last = max(run.last_ts for run in runs) + 1 if end is None else end
     if first >= OPEN_END:
         first = 0
-    intervals = []
-    for span in spans:
+    named: dict[str, list[Interval]] = {}
+    for span, following in zip(spans, [*spans[1:], None], strict=True):
         run = infos[span.run]
         low, high = max(first, min(run.first_ts, run.last_ts)), min(last, run.last_ts)
+        if (
+            span.symbol and len({each.symbol for each in spans}) > 1
+        ):  # an id by its number, that had several names
+            low = max(low, _begins(history, span, low))
+            if following is not None and following.run == span.run:
+                high = min(high, _begins(history, following, high) - 1)
         interval = Interval(ns_to_date(low), ns_to_date(max(low, high) + DAY_NS), str(span.instrument_id))
+        intervals = named.setdefault(span.symbol or symbol, [])
         if interval not in intervals:
             intervals.append(interval)
-    names = {span.symbol or symbol for span in spans}
-    name = names.pop() if len(names) == 1 else symbol
     return Metadata(
-        dataset=runs[0].dataset[:16], schema=schema, start=first, end=last, symbols=(name,),
-        mappings=(SymbolMapping(name, tuple(intervals)),),
+        dataset=runs[0].dataset[:16], schema=schema, start=first, end=last, symbols=tuple(named),
+        mappings=tuple(SymbolMapping(name, tuple(intervals)) for name, intervals in named.items()),
     )  # fmt: skip
+
+
+def _begins(history: History, span: Span, default: int) -> int:
+    """ts_recv of a span's first record."""
+    first = next(history.records(span), None)
+    return default if first is None else int(recv_times(first.rows)[0]) or default

@@ -86,8 +86,9 @@ def test_a_bar_is_of_one_symbol_when_an_id_gets_another_in_mid_interval(
         ).fetchone()
         assert said == (int(part["size"].sum()),)
     db.close()
-    (whole,) = history.spans("feed", "1")  # by its id: everything it has been
-    assert np.concatenate(list(history.bars(whole, 60)))["trades"].sum() == 900
+    whole = history.spans("feed", "1")  # by its id: everything it has been
+    assert [span.symbol for span in whole] == ["OLD", "NEW"]
+    assert sum(int(bars["trades"].sum()) for span in whole for bars in history.bars(span, 60)) == 900
 
 
 def test_a_store_of_before_gets_its_bars_anew_from_its_trades(

@@ -18,7 +18,7 @@ from services.persist.local import LocalHistory
 from shared.broker import Broker
 from shared.dbn import Metadata
 from shared.errors import UsageError
-from shared.export import export
+from shared.export import FORMATS, export
 from shared.export.formats import make_encoder
 from shared.history_types import HistoryError
 from shared.records import MBO, Rows
@@ -250,6 +250,30 @@ def test_times_are_exact_to_the_nanosecond(text: str, expected: int) -> None:
 def test_what_is_no_time_anywhere_else_is_none_here(text: str) -> None:
     with pytest.raises(UsageError, match="--start"):
         parse_time(text, "--start")
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # databento's, with pandas 3.1
+def test_an_id_is_exported_under_the_name_it_had(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    rows = random_rows(900, instruments=1)
+    rows["ts_recv"][500:] += np.uint64(86_400 * 10**9)  # another day, another name
+    feed = Feed(broker)
+    for symbol, part in (("OLD", rows[:500]), ("NEW", rows[500:])):
+        feed.mapping(1, symbol)
+        feed.records(part)
+    recorder = writer(broker_url, prefix, tmp_path, block_rows=300)
+    recorder.open()
+    drain(recorder)
+    recorder.close()
+    made = {
+        form: b"".join(export(LocalHistory(tmp_path), "feed", "1", "mbo", form).chunks) for form in FORMATS
+    }
+    (tmp_path / "x.dbn").write_bytes(made["dbn"])
+    wanted = ["OLD"] * 500 + ["NEW"] * 400
+    assert read_dbn(tmp_path / "x.dbn").to_df()["symbol"].tolist() == wanted
+    assert [line["symbol"] for line in csv.DictReader(made["csv"].decode().splitlines())] == wanted
+    assert pq.read_table(io.BytesIO(made["parquet"]))["symbol"].to_pylist() == wanted
 
 
 SPREAD = "UD:1V: GN 2533155"  # as CME names user-defined spreads

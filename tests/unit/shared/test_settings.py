@@ -37,7 +37,11 @@ def test_values_are_typed() -> None:
     got = make(["--names", "x", "y", "--flag", "--limit", "7"], {"MBO_MODE": "b"})
     assert (got.names, got.flag, got.limit, got.mode) == (("x", "y"), True, 7, "b")
     assert make([], {"MBO_NAMES": "p,q", "MBO_FLAG": "no"}).names == ("p", "q")
-    assert make(["--names", "x", "--names", "y", "z"], {}).names == ("x", "y", "z")  # said again: more of them
+    assert make(["--names", "x", "--names", "y", "z"], {}).names == (
+        "x",
+        "y",
+        "z",
+    )  # said again: more of them
 
 
 @pytest.mark.parametrize(
