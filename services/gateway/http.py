@@ -46,10 +46,16 @@ def within_files(settings: GatewaySettings) -> GatewaySettings:
     room = max(soft - OTHER_FILES, 1)
     if settings.max_connections <= room:
         return settings
-    log.warning("fewer connections than set", files=soft, set=settings.max_connections, connections=room)
-    return dataclasses.replace(
-        settings, max_connections=room, max_streams=min(settings.max_streams, max(room - OTHER_FILES, 1))
+    streams = min(settings.max_streams, max(room - OTHER_FILES, 1))
+    tell = log.warning if streams < settings.max_streams else log.info
+    tell(
+        "fewer connections than set",
+        files=soft,
+        set=settings.max_connections,
+        connections=room,
+        streams=streams,
     )
+    return dataclasses.replace(settings, max_connections=room, max_streams=streams)
 
 
 class Http:
