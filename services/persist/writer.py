@@ -30,7 +30,8 @@ from shared.wire.keys import parse_id, stream_id
 
 log = logs.get("persist")
 
-PASS_RECORDS = 262_144  # entries asked for in a pass, over all shards, at ~1000 records each
+PASS_RECORDS = 262_144  # about, over all shards, by the size of the entries of the pass before
+PASS_ENTRIES = 4_096  # of a shard, however small they are
 
 
 class Committing(NamedTuple):
@@ -80,6 +81,7 @@ class FeedWriter:
         self.oldest: float | None = None  # monotonic, when the oldest of them was read
         self.oldest_ns = 0  # ts_ingest of the oldest of them, or of those committed last
         self.read_count = 0  # entries asked for of a shard in a pass; 0: by PASS_RECORDS
+        self._entry_records = 8_000.0  # mean of the pass before; at first the most that ingest writes
         self.records = 0
         self.recorded = 0  # of these, durable
         self.gaps = 0
@@ -120,7 +122,8 @@ class FeedWriter:
     def poll(self) -> int:
         """Read and apply what is new, at most about PASS_RECORDS; how many ordinals there were."""
         keys = self._broker.keys
-        count = self.read_count or max(2, PASS_RECORDS // 2000 // max(1, len(self.shards)))
+        wanted = int(PASS_RECORDS / self._entry_records) // max(1, len(self.shards))
+        count = self.read_count or min(max(2, wanted), PASS_ENTRIES)
         before = self._absorbed
         streams = {
             keys.shard(self.feed, shard.number, "in"): shard
@@ -130,7 +133,10 @@ class FeedWriter:
         found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
         for name, entries in found.items():
             self._take(streams[name], entries)
-        return self._absorbed - before
+        absorbed = self._absorbed - before
+        if absorbed:
+            self._entry_records = absorbed / sum(map(len, found.values()))
+        return absorbed
 
     def _take(self, shard: Shard, raw: Iterable[Entry]) -> None:
         """Apply entries of one shard; stops before a gap that may still be filled."""
