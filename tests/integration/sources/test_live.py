@@ -189,8 +189,7 @@ def test_outside_the_replay_window_is_a_gap_and_a_snapshot(
     gateway.limit = 8000
     taken = Taken(live()).until(8000)
     gateway.oldest_index = 9000
-    gateway.cursor = gateway.limit = 12_000
-    gateway.drop()
+    gateway.drop(cursor=12_000)
     eventually(lambda: taken.more() or sum(map(len, taken.rows)) > 8000, every_s=0)
     gateway.limit = COUNT
     eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)

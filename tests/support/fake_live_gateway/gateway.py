@@ -127,9 +127,16 @@ class FakeGateway:
 
         self._do(work())
 
-    def drop(self) -> None:
-        """Break every connection, in the middle of a record if need be."""
-        self._each(lambda session: session.writer.transport.abort())
+    def drop(self, cursor: int | None = None) -> None:
+        """Break every connection, in the middle of a record if need be. `cursor`: the market goes on there, unseen."""
+
+        async def work() -> None:
+            for session in self.sessions:
+                session.writer.transport.abort()
+            if cursor is not None:
+                self.cursor = self.limit = cursor
+
+        self._do(work())
 
     def hang_up(self) -> None:
         """Close every connection in order, as at the weekend."""
