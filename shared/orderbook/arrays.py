@@ -137,7 +137,7 @@ class Arrays:
         if full == lo.DIRTY_FULL:
             n += int(meta[lo.CARRIED])
             live = int(meta[lo.LEVELS_USED]) + int(meta[lo.DIRTY])
-            need = 1 << (live + 2 * n + 2).bit_length()
+            need = 1 << (live + 4 * n + 2).bit_length()
             self._dirty = grown(self._dirty, need * lo.DIRTY_WORDS)
             self._graves = zeros(2 * need, np.int32)
             walk.mark_dirty(

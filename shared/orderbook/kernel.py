@@ -504,9 +504,10 @@ def _run(
     k = get(meta, lo.POSITION)
     put(meta, lo.REASON, lo.DONE)
 
-    # No level is in the dirty list twice, so it cannot get longer than the levels there are and two a record.
+    # A record lists three levels at most (M: two, what `execute` takes a part of: one) but for those it makes go, and
+    # those are no more than there are and one new a record. A snapshot that begins makes all levels unlisted again.
     listed = get(meta, lo.LEVELS_USED) - get(meta, lo.LEVELS_FREE) + get(meta, lo.DIRTY)
-    if mode & pools.EVERYTHING and get(meta, lo.DIRTY_CAP) < listed + 2 * (n - k) + 2:
+    if mode & pools.EVERYTHING and get(meta, lo.DIRTY_CAP) < listed + 4 * (n - k) + 2:
         put(meta, lo.REASON, lo.DIRTY_FULL)
         return
     room = I(0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.orderbook import layout
 from shared.orderbook.engines import make_engine
 from shared.records import Rows
-from shared.units import SIDE_ASK, SIDE_BID
+from shared.units import F_LAST, F_SNAPSHOT, SIDE_ASK, SIDE_BID
 from tests.support.mbo import record, rows
 
 LEVELS = 300
@@ -66,3 +67,24 @@ def test_random_tides_of_levels(seed: int) -> None:
         made += cancels("B", gone)
         standing = [p for p in standing if p not in gone]
     check(rows(*made, CLEAR))
+
+
+def test_a_snapshot_that_clears_what_its_batch_has_moved_finds_room_for_every_level_it_lists() -> None:
+    """Levels listed before a snapshot are listed once more when its R takes them: more than two a record."""
+    deep = 1300
+    standing = [record("A", "B", 1000 + k, 1, 10 * k + i) for k in range(deep) for i in (1, 2)]
+    passing = list(
+        range(200_000, 200_000 + deep)
+    )  # so that no pool has to grow later: the room is looked at anew then
+    before = rows(*standing, *adds("B", passing), *cancels("B", passing))
+    moved = [record("M", "B", 100_000 + k, 1, 10 * k + 1) for k in range(deep)]
+    batch = rows(*moved, CLEAR | {"flags": F_SNAPSHOT | F_LAST})
+    fast, plain = make_engine("raw", "numba"), make_engine("raw", "reference")
+    for at in range(0, len(before), 100):  # in small batches: the list stays as short as it begins
+        fast.apply(before[at : at + 100], at + 1)
+    plain.apply(before, 1)
+    got, wanted = (engine.apply(batch, len(before) + 1) for engine in (fast, plain))
+    room: int = fast._meta[layout.DIRTY_CAP]  # type: ignore[attr-defined]
+    assert room >= 4 * deep  # each old and new level, before the snapshot and in it
+    assert got.levels.tobytes() == wanted.levels.tobytes()
+    assert fast.state_hash() == plain.state_hash()
