@@ -21,6 +21,7 @@ from services.persist.ledger import Ledger
 from services.persist.runs import Run
 from services.persist.tail import Tail
 from shared.blocks import BLOCK_ROWS, KIND_BBO, KIND_MBO, Encoder
+from shared.errors import ImageError, StoreError
 from shared.orderbook.engine import Batch
 from shared.orderbook.shard import ShardState
 from shared.records import BBO, MBO, Rows, joined
@@ -102,7 +103,12 @@ class Recorder:
             self._records += sums[0]
         image = reader.image_before(db, run.run, shard, self.offset)
         if image is not None:
-            self.state = ShardState.restore(image.blob)
+            try:
+                self.state = ShardState.restore(image.blob)
+            except ImageError as error:
+                raise StoreError(
+                    f"the image at {image.ordinal} is damaged: {error}", why="corrupt"
+                ) from error
             self._image_run = image.recv_run
         recent = 0
         for entry in reader.entries(db, run.run, shard, self.state.ordinal + 1, self.offset):
@@ -261,7 +267,7 @@ class Recorder:
         )
         if recent < min(self._image_due, self.cadence.image_records) and not by_time:
             return
-        body = zstandard.ZstdCompressor(level=1).compress(self.state.image())
+        body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(self.state.image())
         db.execute(
             "INSERT OR REPLACE INTO image VALUES (?,?,?,?,?)",
             (self.run.run, self.shard, self.offset, self.recv_run, body),

@@ -192,6 +192,7 @@ class Block:
 
     def mbo(self, instrument_id: int | None = None) -> Slice:
         """The records, all or of one instrument, in stream order."""
+        self._must_be(KIND_MBO)
         group, n = self._group(instrument_id)
         rows, ordinals = np.empty(n, MBO), np.empty(n, np.uint64)
         if n:
@@ -206,6 +207,7 @@ class Block:
 
     def bbo(self, instrument_id: int | None = None) -> Rows:
         """The BBO rows, all or of one instrument, in stream order."""
+        self._must_be(KIND_BBO)
         group, n = self._group(instrument_id)
         rows = np.empty(n, BBO)
         if n:
@@ -217,6 +219,10 @@ class Block:
             if done != n:
                 raise self._contradiction()
         return rows
+
+    def _must_be(self, kind: int) -> None:
+        if self.head.kind != kind:
+            raise StoreError(f"block {self.head.first}-{self.head.last} holds rows of another kind")
 
     def _group(self, instrument_id: int | None) -> tuple[int, int]:
         """(group, its rows); (−1, all rows) for no instrument in particular, (−1, 0) for one that is not here."""

@@ -88,10 +88,13 @@ class ShardState:
         header, body = decode(image)
         state = cls.__new__(cls)
         state.kind = kind
+        try:
+            state.session, state.ordinal = int(header["session"]), int(header["ordinal"])
+            state.symbols = {int(k): str(v) for k, v in header["symbols"]}
+            state.stale, state.ended = bool(header["stale"]), bool(header["ended"])
+        except (LookupError, ValueError, TypeError) as error:
+            raise ImageError(f"shard image header is damaged: {error!r}") from error
         state.engine = restore_engine(body, kind)
-        state.session, state.ordinal = int(header["session"]), int(header["ordinal"])
-        state.symbols = {int(k): str(v) for k, v in header["symbols"]}
-        state.stale, state.ended = bool(header["stale"]), bool(header["ended"])
         return state
 
     def state_hash(self) -> str:

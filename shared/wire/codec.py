@@ -18,6 +18,7 @@ RECORDS = 0
 CONTROL = 1
 OUT_STALE = 1
 MAX_ENTRY_BYTES = 16 * 1024 * 1024  # of one decoded entry; larger ones are refused unread
+MAX_ORDINAL = 2**63 - 1  # the engine counts in int64
 
 _OUT_LAYOUTS = (BBO, TRADE, LEVEL, AUCTION, TOUCHED)
 
@@ -113,6 +114,11 @@ def _unpack(blob: bytes) -> list[Any]:
         raise WireError(
             f"entry has version {fields[0]}, this program reads {VERSION}: upgrade it", version=fields[0]
         )
+    if not all(type(field) is int for field in fields[2:8]):
+        raise WireError("an entry's counts, ordinals and times are integers")
+    n, first = fields[2:4]
+    if n < 1 or first < 1 or first + n > MAX_ORDINAL:
+        raise WireError(f"an entry of {n} ordinals from {first} cannot be")
     return fields
 
 
@@ -133,7 +139,7 @@ def decode_in(blob: bytes) -> InEntry:
             raise WireError("a control entry covers one ordinal and has a type")
         return InEntry(n, first, ts_due, ts_ingest, position, None, payload, beyond)
     records = _rows(payload, MBO)
-    if len(records) != n or n < 1:
+    if len(records) != n:
         raise WireError(f"entry says {n} records and holds {len(records)}")
     return InEntry(n, first, ts_due, ts_ingest, position, records, None, beyond)
 
@@ -141,7 +147,7 @@ def decode_in(blob: bytes) -> InEntry:
 def decode_out(blob: bytes) -> OutEntry:
     """Raises WireError for anything that is not a whole entry of a version we read."""
     fields = _unpack(blob)
-    control = fields.pop(8) if fields[1] == CONTROL else None
+    control = fields.pop(8) if fields[1] == CONTROL and len(fields) > 8 else None
     if len(fields) != 13 or not isinstance(control, dict | None):
         raise WireError("not an output entry")
     batch = Batch(*(_rows(blob, layout) for blob, layout in zip(fields[8:], _OUT_LAYOUTS, strict=True)))

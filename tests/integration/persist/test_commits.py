@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from services.persist.local import LocalHistory
 from services.persist.writer import FeedWriter
@@ -104,3 +105,25 @@ def test_what_a_closed_writer_had_made_durable_counts_as_recorded(feed: Feed, re
     recorder.commit()
     recorder.close()
     assert (recorder.recorded, recorder.records) == (1000, 1000)
+
+
+def test_a_stored_image_of_which_a_byte_has_changed_is_a_store_error(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """It ended the service, or in the image's header went unseen."""
+    Feed(broker).records(random_rows(3000))
+    recorder = writer(broker_url, prefix, tmp_path, block_rows=200, image_records=500)
+    recorder.open()
+    drain(recorder)
+    (body,) = store_of(recorder).execute("SELECT body FROM image ORDER BY ordinal DESC LIMIT 1").fetchone()
+    plain = zstandard.ZstdDecompressor().decompress(body)
+    assert zstandard.get_frame_parameters(body).has_checksum
+    damaged = plain[:-9] + bytes((plain[-9] ^ 1,)) + plain[-8:]
+    store_of(recorder).execute("UPDATE image SET body=?", (zstandard.ZstdCompressor().compress(damaged),))
+    recorder.close()
+    again = writer(broker_url, prefix, tmp_path, block_rows=200, image_records=500)
+    try:
+        with pytest.raises(StoreError, match=r"image at [0-9]+ is damaged"):
+            again.open()
+    finally:
+        again.close()

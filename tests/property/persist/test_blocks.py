@@ -99,3 +99,12 @@ def test_a_block_over_its_limits_is_refused() -> None:
         ENCODER.mbo(np.zeros(65_537, MBO), np.arange(65_537, dtype=np.uint64))
     with pytest.raises(ValueError, match="missing inside"):
         ENCODER.mbo(np.zeros(2, MBO), np.array([1, 10**9], np.uint64))
+
+
+def test_a_block_of_one_kind_is_not_read_as_the_other() -> None:
+    """The kernels read without bounds: a block asked for the other kind's rows was decoded from memory beside it."""
+    records, best = np.zeros(2, MBO), np.zeros(2, BBO)
+    with pytest.raises(StoreError, match="another kind"):
+        Block(ENCODER.mbo(records, np.arange(1, 3, dtype=np.uint64))).bbo()
+    with pytest.raises(StoreError, match="another kind"):
+        Block(ENCODER.bbo(best, 1, 2)).mbo()

@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from shared.errors import ImageError
 from shared.orderbook import image
 from shared.orderbook.engine import Engine
 from shared.orderbook.engines import make_engine, restore_engine
+from shared.orderbook.shard import ShardState
 from shared.units import F_MBP, F_SNAPSHOT
 from tests.support.books import rec, rows
 from tests.support.orderbook import Pair, plausible
@@ -164,3 +166,28 @@ def test_the_same_order_twice_in_an_image_is_refused() -> None:
     frozen.orders["order_id"][plain[1]] = frozen.orders["order_id"][plain[0]]
     with pytest.raises(ImageError, match="cannot be"):
         restore_engine(image.encode(frozen), "numba")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"session": None},
+        {"ordinal": "x"},
+        {"symbols": 7},
+        {"symbols": [[1]]},
+        {"symbols": [["x", "y"]]},
+        {"stale": ...},
+    ],
+)
+def test_a_shard_image_whose_header_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    state = ShardState("raw")
+    header = {**state.header(), **wrong}
+    if header["stale"] is ...:
+        del header["stale"]
+    with pytest.raises(ImageError, match="header is damaged"):
+        ShardState.restore(_shard_image(header, state.engine.image()))
+
+
+def _shard_image(header: dict[str, object], body: bytes) -> bytes:
+    head = msgpack.packb(header)
+    return b"".join((struct.pack("<4sHHIQ", b"MBOS", 1, 0, len(head), 0), head, body))

@@ -128,3 +128,23 @@ def test_a_wrong_count_is_refused() -> None:
     fields[2] = 3
     with pytest.raises(WireError, match="says 3 records"):
         codec.decode_in(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "decode"), [("in-records", codec.decode_in), ("out-control", codec.decode_out)]
+)
+@pytest.mark.parametrize(
+    ("field", "value"), [(2, "2"), (2, 0), (2, 2.0), (3, None), (3, -41), (3, 0), (3, 2**63 - 1), (4, [])]
+)
+def test_numbers_that_cannot_be_are_refused(name: str, decode: object, field: int, value: object) -> None:
+    fields = msgpack.unpackb(SAMPLES[name], strict_map_key=False)
+    fields[field] = value
+    with pytest.raises(WireError):
+        decode(msgpack.packb(fields))  # type: ignore[operator]
+
+
+def test_a_control_without_its_map_is_refused() -> None:
+    fields = msgpack.unpackb(SAMPLES["out-control"], strict_map_key=False)
+    for decode in (codec.decode_in, codec.decode_out):
+        with pytest.raises(WireError):
+            decode(msgpack.packb(fields[:8]))
