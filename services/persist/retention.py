@@ -21,7 +21,11 @@ STEP_PAGES = 2_000  # given back to the file system in one go
 
 
 class Retention:
-    """Applies `keep_days` (of market time, before the newest record) and `keep_bytes` (the file less free pages)."""
+    """Applies `keep_days` (of market time) and `keep_bytes` (the file less free pages).
+
+    Days count back from the newest time from which on all records of some block are: one record whose clock was wrong
+    moves no limit. The market's time, not ours: a simulated one runs ahead, a replayed one is long ago.
+    """
 
     def __init__(self, path: Path, *, keep_days: float, keep_bytes: int, every_s: float = EVERY_S) -> None:
         self._path, self._days, self._bytes, self._every_s = path, keep_days, keep_bytes, every_s
@@ -36,8 +40,9 @@ class Retention:
         if not self.is_due(now):
             return 0
         try:
-            limit = self._limit(db)
-            removed = self._remove(db, limit) if limit is not None else 0
+            newest = db.execute("SELECT max(recv_min) FROM block WHERE recv_min<=recv_max").fetchone()[0]
+            limit = None if newest is None else self._limit(db, newest)
+            removed = 0 if limit is None else self._remove(db, limit, sure=limit <= newest)
             # not execute: it takes the pragma's first row of no columns for its end, one page a call
             db.executescript(f"PRAGMA incremental_vacuum({STEP_PAGES})")
         except sqlite3.Error as error:
@@ -49,11 +54,8 @@ class Retention:
             log.info("retention", path=str(self._path), removed=removed, before=limit)
         return removed
 
-    def _limit(self, db: sqlite3.Connection) -> int | None:
+    def _limit(self, db: sqlite3.Connection, newest: int) -> int | None:
         """The ts_recv before which things may go: by age; by size the next image of the oldest shard that has one."""
-        newest = db.execute("SELECT max(recv_run) FROM offset").fetchone()[0]
-        if newest is None:
-            return None
         limit = int(newest - self._days * DAY_NS) if self._days else None
         if self._bytes:
             pages, free, size = (
@@ -67,8 +69,9 @@ class Retention:
                 limit = image if limit is None else max(limit, image or 0)
         return limit
 
-    def _remove(self, db: sqlite3.Connection, limit: int) -> int:
-        removed = 0
+    def _remove(self, db: sqlite3.Connection, limit: int, *, sure: bool) -> int:
+        """Not `sure`: behind a wrong clock all images are of one time; one interval goes, and no bar by its time."""
+        removed, which = 0, "max" if sure else "min"
         db.execute("BEGIN IMMEDIATE")
         newest = db.execute("SELECT max(run) FROM run").fetchone()[0]
         for run, shard, ordinal, recv_run, floor in db.execute(
@@ -79,7 +82,7 @@ class Retention:
                 upto = ordinal
             else:
                 row = db.execute(
-                    "SELECT max(ordinal) FROM image WHERE run=? AND shard=? AND recv_run<=? AND ordinal>?",
+                    f"SELECT {which}(ordinal) FROM image WHERE run=? AND shard=? AND recv_run<=? AND ordinal>?",  # noqa: S608
                     (*key, limit, floor),
                 ).fetchone()
                 if row[0] is None:
@@ -121,8 +124,9 @@ class Retention:
                 "run",
             ):
                 db.execute(f"DELETE FROM {table} WHERE run=?", (run,))  # noqa: S608
-        db.execute("DELETE FROM bar WHERE run=? AND ts<?", (newest, limit - limit % MINUTE_NS))
-        db.execute("DELETE FROM activity WHERE run=? AND minute<?", (newest, limit // MINUTE_NS))
+        if sure:
+            db.execute("DELETE FROM bar WHERE run=? AND ts<?", (newest, limit - limit % MINUTE_NS))
+            db.execute("DELETE FROM activity WHERE run=? AND minute<?", (newest, limit // MINUTE_NS))
         db.execute("COMMIT")
         return removed
 

@@ -15,6 +15,7 @@ from shared.broker import Broker
 from shared.history_client import replay
 from shared.history_types import HistoryError
 from shared.records import Rows
+from shared.wire.keys import shard_of
 from tests.support.mbo import START_NS, random_rows
 from tests.support.recording import Feed, drain, writer
 
@@ -128,3 +129,42 @@ def test_an_old_run_goes_whole_and_the_writer_goes_on_after_it(
     assert [info.run for info in LocalHistory(tmp_path).sessions("feed")] == [2]
     _record(broker, broker_url, prefix, tmp_path, new, rows[5000:])
     _check_what_is_left(tmp_path, new, 2)
+
+
+FAR_NS = START_NS + 100 * 365 * DAY_NS
+
+
+def test_one_record_from_the_far_future_does_not_age_the_others(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed, rows = Feed(broker, shards=2), _rows()
+    rows["ts_recv"][-100] = FAR_NS
+    _record(broker, broker_url, prefix, tmp_path, feed, rows)
+    removed = _retain(tmp_path, days=5)
+    assert RECORDS * 0.3 < removed < RECORDS * 0.6
+    assert all(_check_what_is_left(tmp_path, feed))
+
+
+def test_behind_a_record_from_the_far_future_the_size_limit_takes_no_more_than_it_must(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed, rows = Feed(broker, shards=2), _rows()
+    rows["ts_recv"] = rows["ts_event"] = (
+        START_NS + np.arange(RECORDS) * 1_000_000
+    )  # few bars: the records fill the file
+    first = [int(np.flatnonzero(np.isin(rows["instrument_id"], mine))[30]) for mine in _shards(rows)]
+    rows["ts_recv"][first] = FAR_NS  # one in each shard, before its first image
+    _record(broker, broker_url, prefix, tmp_path, feed, rows)
+    path = store_path(tmp_path, "feed")
+    bars = "SELECT count(*) FROM bar"
+    with sqlite3.connect(path) as db:
+        had = db.execute(bars).fetchone()
+    assert 0 < _retain(tmp_path, size=path.stat().st_size * 9 // 10) < RECORDS * 0.8
+    _check_what_is_left(tmp_path, feed)
+    with sqlite3.connect(path) as db:
+        assert db.execute(bars).fetchone() == had
+
+
+def _shards(rows: Rows) -> list[list[int]]:
+    ids = np.unique(rows["instrument_id"]).tolist()
+    return [[one for one in ids if shard_of(one, 2) == shard] for shard in range(2)]
