@@ -83,9 +83,13 @@ def blocks(
     }  # fmt: skip
     sql = _BLOCKS[kind] if timed else _BLOCKS[kind].split(" AND recv_max")[0] + " ORDER BY last LIMIT 64"
     bits: dict[int, int | None] = {}
-    while True:
+    begun = False
+    while where["first"] <= last:
         db.execute("BEGIN")  # blocks and tail as of one instant: a seal in between would hide rows
         try:
+            if begun:
+                _still_kept(db, run, shard, where["first"])
+            begun = True
             page = db.execute(sql, where).fetchall()
             tail = [] if page else _tail(db, run, shard, kind, where["first"], last)
         finally:
@@ -109,6 +113,13 @@ def blocks(
         if not page:
             yield from tail
             return
+
+
+def _still_kept(db: sqlite3.Connection, run: int, shard: int, ordinal: int) -> None:
+    """StoreError if retention has been where a reader is: the next page would begin behind a hole."""
+    row = db.execute("SELECT floor FROM offset WHERE run=? AND shard=?", (run, shard)).fetchone()
+    if row is None or row[0] >= ordinal:
+        raise StoreError(f"ordinals from {ordinal} on were removed by retention while they were being read")
 
 
 def _present(
@@ -230,18 +241,29 @@ def trades(
     """Trades of one instrument by ordinal, as bytes of whole TRADE rows."""
     low, high = -1 if start is None else start, UNDEF if end is None else min(end - 1, UNDEF - 1)
     row = db.execute(
-        "SELECT series << ? FROM series WHERE run=? AND instrument_id=?", (SERIES_SHIFT, run, instrument_id)
+        "SELECT series << ?, shard FROM series JOIN book USING (run, instrument_id)"
+        " WHERE run=? AND instrument_id=? LIMIT 1",
+        (SERIES_SHIFT, run, instrument_id),
     ).fetchone()
     if row is None:
         return
-    base = row[0]
+    base, shard = row
     most = (1 << SERIES_SHIFT) - 1
+    begun = False
     while True:
-        page = db.execute(
-            "SELECT id - ?1, id - ?1 + events_end, ts_event, ts_recv, price, size, ?5, sequence, publisher_id, side,"
-            " flags FROM trade WHERE id BETWEEN ?1 + ?2 AND ?1 + ?3 AND ts_recv BETWEEN ?4 AND ?6 ORDER BY id LIMIT ?7",
-            (base, min(first, most), min(last, most), low, instrument_id, high, PAGE_ROWS),
-        ).fetchall()
+        db.execute("BEGIN")
+        try:
+            if begun:
+                _still_kept(db, run, shard, first)
+            begun = True
+            page = db.execute(
+                "SELECT id - ?1, id - ?1 + events_end, ts_event, ts_recv, price, size, ?5, sequence, publisher_id,"
+                " side, flags FROM trade WHERE id BETWEEN ?1 + ?2 AND ?1 + ?3 AND ts_recv BETWEEN ?4 AND ?6 ORDER BY id"
+                " LIMIT ?7",
+                (base, min(first, most), min(last, most), low, instrument_id, high, PAGE_ROWS),
+            ).fetchall()
+        finally:
+            db.execute("COMMIT")
         if not page:
             return
         rows = np.array(page, TRADE)

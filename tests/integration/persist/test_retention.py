@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.persist import reader
 from services.persist.local import LocalHistory
 from services.persist.retention import DAY_NS, Retention
 from services.persist.store import Store, store_path
 from shared.broker import Broker
+from shared.errors import StoreError
 from shared.history_client import replay
 from shared.history_types import HistoryError
 from shared.records import Rows
@@ -30,8 +32,10 @@ def _rows(seed: int = 1) -> Rows:
     return rows
 
 
-def _record(broker: Broker, broker_url: str, prefix: str, data: Path, feed: Feed, rows: Rows) -> None:
-    recorder = writer(broker_url, prefix, data, block_rows=150, image_records=400)
+def _record(
+    broker: Broker, broker_url: str, prefix: str, data: Path, feed: Feed, rows: Rows, *, block_rows: int = 150
+) -> None:
+    recorder = writer(broker_url, prefix, data, block_rows=block_rows, image_records=400)
     recorder.open()
     recorder.read_count = 1
     feed.records(rows, most=200)
@@ -129,6 +133,25 @@ def test_an_old_run_goes_whole_and_the_writer_goes_on_after_it(
     assert [info.run for info in LocalHistory(tmp_path).sessions("feed")] == [2]
     _record(broker, broker_url, prefix, tmp_path, new, rows[5000:])
     _check_what_is_left(tmp_path, new, 2)
+
+
+def test_a_reader_that_retention_overtakes_is_told_instead_of_going_on_behind_the_hole(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "PAGE_ROWS", 20)
+    feed, rows = Feed(broker), _rows()
+    _record(broker, broker_url, prefix, tmp_path, feed, rows, block_rows=20)
+    history = LocalHistory(tmp_path)
+    (span,) = history.spans("feed", "3")
+    trades, reading = history.trades(span), history.records(span)
+    assert int(next(trades)["ordinal"][-1]) < RECORDS // 2
+    for _ in range(64):  # a page
+        assert int(next(reading).ordinals[-1]) < RECORDS // 2
+    assert _retain(tmp_path, days=2) > RECORDS // 2
+    with pytest.raises((StoreError, HistoryError), match="removed by retention"):
+        list(reading)
+    with pytest.raises((StoreError, HistoryError), match="removed by retention"):
+        list(trades)
 
 
 FAR_NS = START_NS + 100 * 365 * DAY_NS
