@@ -241,7 +241,7 @@ def trades(
     """Trades of one instrument by ordinal, as bytes of whole TRADE rows."""
     low, high = -1 if start is None else start, UNDEF if end is None else min(end - 1, UNDEF - 1)
     row = db.execute(
-        "SELECT series << ?, shard FROM series JOIN book USING (run, instrument_id)"
+        "SELECT series << ?, shard FROM series LEFT JOIN book USING (run, instrument_id)"
         " WHERE run=? AND instrument_id=? LIMIT 1",
         (SERIES_SHIFT, run, instrument_id),
     ).fetchone()
