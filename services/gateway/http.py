@@ -47,14 +47,8 @@ def within_files(settings: GatewaySettings) -> GatewaySettings:
     if settings.max_connections <= room:
         return settings
     streams = min(settings.max_streams, max(room - OTHER_FILES, 1))
-    tell = log.warning if streams < settings.max_streams else log.info
-    tell(
-        "fewer connections than set",
-        files=soft,
-        set=settings.max_connections,
-        connections=room,
-        streams=streams,
-    )
+    if streams < settings.max_streams:
+        log.warning("fewer streams than set", files=soft, set=settings.max_streams, streams=streams)
     return dataclasses.replace(settings, max_connections=room, max_streams=streams)
 
 
