@@ -133,9 +133,9 @@ class FeedWriter:
         found = self._broker.read({name: shard.after for name, shard in streams.items()}, count=count)
         for name, entries in found.items():
             self._take(streams[name], entries)
-        absorbed, entries = self._absorbed - before, sum(map(len, found.values()))
-        if absorbed and entries:  # what was fed back came in none of these
-            self._entry_records = absorbed / entries
+        absorbed, read = self._absorbed - before, sum(map(len, found.values()))
+        if absorbed and read:  # what was fed back came in none of these
+            self._entry_records = absorbed / read
         return absorbed
 
     def _take(self, shard: Shard, raw: Iterable[Entry]) -> None:
