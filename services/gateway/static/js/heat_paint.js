@@ -27,7 +27,7 @@ export class HeatPaint {
     this.margin = this.axisWidth + this.profileWidth;
     c.fillStyle = colors.panel;
     c.fillRect(0, 0, w, h);
-    if (this.view.rows === null) {
+    if (this.view.rows === null || !i.grid.ready) {
       c.fillStyle = colors.muted;
       c.font = `13px ${colors.sans}`;
       c.textAlign = "center";
