@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,6 @@ def feed(broker: Broker) -> Feed:
     feed = Feed(broker)
     feed.records(rows(record("A", "B", 99.5, 3, 1), record("A", "A", 100.5, 2, 2)))
     return feed
-
-
-@pytest.fixture
-def gateway(broker_url: str, prefix: str, feed: Feed) -> Iterator[Gateway]:
-    with Gateway(broker_url, prefix) as running:
-        running.caught_up(feed)
-        yield running
 
 
 def trade(feed: Feed, n: int) -> None:

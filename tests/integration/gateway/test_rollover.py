@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from shared.broker import Broker
@@ -23,13 +21,6 @@ def feed(broker: Broker) -> Feed:
     feed = Feed(broker, symbols={1: "ONE", 8: "ONE"})
     feed.records(day(1, 99.0, instrument_id=1))
     return feed
-
-
-@pytest.fixture
-def gateway(broker_url: str, prefix: str, feed: Feed) -> Iterator[Gateway]:
-    with Gateway(broker_url, prefix) as running:
-        running.caught_up(feed)
-        yield running
 
 
 def day(number: int, bid: float, **instrument: int) -> Rows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from services.gateway import vector
@@ -19,13 +17,6 @@ from tests.support.sse import Stream, book_sides, fold
 @pytest.fixture
 def feed(broker: Broker) -> Feed:
     return Feed(broker, symbols={1: "ONE", 2: "TWO"})
-
-
-@pytest.fixture
-def gateway(broker_url: str, prefix: str, feed: Feed) -> Iterator[Gateway]:
-    with Gateway(broker_url, prefix) as running:
-        running.caught_up(feed)
-        yield running
 
 
 def add(order: int, side: str, price: float, size: int = 1, **more: int) -> dict[str, object]:

@@ -131,7 +131,7 @@ class FakeGateway:
         """Break every connection, in the middle of a record if need be. `cursor`: the market goes on there, unseen."""
 
         async def work() -> None:
-            for session in self.sessions:
+            for session in list(self.sessions):
                 session.writer.transport.abort()
             if cursor is not None:
                 self.cursor = self.limit = cursor
