@@ -16,6 +16,7 @@ class TradesTopic(Topic):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._head = encode.open_event("trade", self.head)
         self._parts: list[Rows] = []
 
     def forget(self) -> None:
@@ -25,7 +26,7 @@ class TradesTopic(Topic):
         self._parts.append(rows)
 
     def encode(self, rows: Rows, stamps: list[Any], session: int) -> bytes:
-        head, tail = encode.open_event("trade", {**self.head, "session": session}), encode.close_event(stamps)
+        head, tail = b'%b,"session":%d' % (self._head, session), encode.close_event(stamps)
         return written.trade_events(rows, self.key.instrument_id, self.key.publisher, head=head, tail=tail)
 
     def chunk(self, now_ns: int) -> bytes:
