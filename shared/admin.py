@@ -56,9 +56,7 @@ class AdminServer:
                     self._json(404, {"error": "try /healthz, /readyz or /metrics"})
 
             def do_POST(self) -> None:
-                if self.headers.get(
-                    "Origin"
-                ):  # said by browsers: no web page stops a service of this machine
+                if self.headers.get("Origin"):  # a browser's: no web page stops a service of this machine
                     self._json(403, {"error": "not for web pages"})
                     return
                 route = owner.routes.get(self.path)

@@ -113,9 +113,8 @@ class App:
         await self.rest(scope, receive, _with_headers(send, [*extra, *SECURITY_HEADERS]))
 
 
-REVALIDATE = {
-    "cache-control": "no-cache"
-}  # else browsers mix modules of before and after an upgrade for days
+# else browsers mix modules of before and after an upgrade for days
+REVALIDATE = {"cache-control": "no-cache"}
 
 
 class _Static(StaticFiles):

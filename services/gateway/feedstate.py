@@ -60,8 +60,9 @@ class FeedState:
     def _changed(self, instrument: Instrument) -> int:
         """ts_recv of the last change of its book, 0 for no book."""
         books, number = self.books.get(instrument.key), instrument.instrument_id
-        publishers = books.publishers.get(number, ()) if books is not None else ()
-        return max((books.levels.touched(p, number)[1] for p in publishers), default=0) if books else 0
+        if books is None:
+            return 0
+        return max((books.levels.touched(p, number)[1] for p in books.publishers.get(number, ())), default=0)
 
     def want_orders(self, key: ShardKey, now: float) -> None:
         """Somebody needs the orders of a shard: the reader loads its image and reads `:in`."""

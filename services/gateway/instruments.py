@@ -84,9 +84,8 @@ class Directory:
 
     feeds: dict[str, Feed] = field(default_factory=dict)
     by_id: dict[tuple[str, int], Instrument] = field(default_factory=dict)
-    changed: Callable[[Instrument], int] = lambda _: (
-        0
-    )  # ts_recv at which its book last changed, 0 for no book
+    # ts_recv at which an instrument's book last changed, 0 for no book
+    changed: Callable[[Instrument], int] = lambda _: 0
     _by_symbol: dict[str, list[Instrument]] | None = (
         None  # made when somebody asks: thousands may appear at once
     )

@@ -37,6 +37,7 @@ from shared.units import F_LAST
 log = logs.get("gateway")
 
 SWITCH_S = 0.0005  # discovery must not hold the interpreter for 5 ms while clients wait
+DRAIN_POLL_S = 0.02
 DRAIN_WITHIN_S = 20.0
 
 
@@ -180,7 +181,7 @@ class GatewayService:
         deadline, before = time.monotonic() + DRAIN_WITHIN_S, self.discovery.measures
         self.discovery.hurry()
         while time.monotonic() < deadline and not (self.discovery.measures > before and self._caught_up()):
-            time.sleep(0.02)
+            time.sleep(DRAIN_POLL_S)
             if self.discovery.measures > before:
                 self.discovery.hurry()
         ended = self._all_ended()
