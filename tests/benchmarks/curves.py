@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.benchmarks.report import answer, chosen, ended, machine, markdown, put
+from tests.benchmarks.report import answer, chosen, cpu, ended, machine, markdown, put
 
 PLOTS = Path(__file__).with_name("plots")
 
@@ -77,7 +77,7 @@ def plot(curve: Curve, points: Sequence[tuple[int, dict[str, Any]]]) -> Path:
     cost.set_ylim(bottom=0)
     figure.suptitle(curve.name)
     PLOTS.mkdir(exist_ok=True)
-    path = PLOTS / f"{curve.name.replace(' ', '-')}.svg"
+    path = PLOTS / f"{curve.name}-{cpu()}.svg".replace(" ", "-")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
     return path

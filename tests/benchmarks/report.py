@@ -1,12 +1,14 @@
 """`python -m tests.benchmarks.report [NAME …]`: run benchmarks and write what they measured into RESULTS.md.
 
-Each section of RESULTS.md between `<!-- NAME -->` and `<!-- /NAME -->` belongs to one row of BENCHMARKS and is written
-only here, with date, commit and machine. Without names, all of them run; the exit status says whether each was right.
+Each section of RESULTS.md between `<!-- NAME, CPU -->` and `<!-- /NAME, CPU -->` belongs to one row of BENCHMARKS on a
+kind of machine and is written only here, with date and commit: what another machine measured stays beside it. Without
+names, all of them run; the exit status says whether each was right.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -118,17 +120,20 @@ BENCHMARKS = (
 )
 
 
+def cpu() -> str:
+    """The processor by name: `AMD EPYC`, `Intel Xeon 2.80GHz`."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    return re.sub(r"\((R|TM)\)| Processor| CPU| @", "", model[1]) if model else platform.machine()
+
+
 def machine() -> str:
-    """Where and when: date, commit, CPU, cores, Python."""
+    """When and where: date, commit, CPU, cores, Python."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    model = re.search(r"model name\s*:\s*(.+)", text)
-    cores = text.count("processor\t")
-    return (f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}, "
-            f"{model[1] if model else platform.machine()}, {cores} cores, "
-            f"Python {platform.python_version()}")  # fmt: skip
+    return (f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}, {cpu()}, "
+            f"{os.cpu_count()} cores, Python {platform.python_version()}")  # fmt: skip
 
 
 def markdown(table: Table) -> str:
@@ -138,7 +143,8 @@ def markdown(table: Table) -> str:
 
 
 def put(name: str, text: str, path: Path = RESULTS) -> None:
-    """Replace the section `name` of the results, or add it at the end."""
+    """Replace this machine's section `name` of the results, or add it at the end."""
+    name = f"{name}, {cpu()}"
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     section = f"{start}\n{text.strip()}\n{end}"
     whole = path.read_text(encoding="utf-8")

@@ -1,19 +1,22 @@
-"""A section of the results is replaced in place, and only that one."""
+"""A section of the results is replaced in place, and only that one, by the machine it was measured on."""
 
 from pathlib import Path
 
+import pytest
+
+from tests.benchmarks import report
 from tests.benchmarks.report import BENCHMARKS, markdown, put
 
 
-def test_a_section_is_added_then_replaced(tmp_path: Path) -> None:
+def test_a_section_is_added_then_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "RESULTS.md"
     path.write_text("# Results\nby hand\n")
-    put("one", "first", path)
-    put("two", "second", path)
-    put("one", "third", path)
-    assert (
-        path.read_text()
-        == "# Results\nby hand\n\n<!-- one -->\nthird\n<!-- /one -->\n\n<!-- two -->\nsecond\n<!-- /two -->\n"
+    for cpu, name, text in (("A", "one", "1"), ("A", "two", "2"), ("B", "one", "3"), ("A", "one", "4")):
+        monkeypatch.setattr(report, "cpu", lambda cpu=cpu: cpu)
+        put(name, text, path)
+    assert path.read_text() == (
+        "# Results\nby hand\n\n<!-- one, A -->\n4\n<!-- /one, A -->\n\n<!-- two, A -->\n2\n<!-- /two, A -->\n\n"
+        "<!-- one, B -->\n3\n<!-- /one, B -->\n"
     )
 
 
