@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from services.gateway.limits import Lease
 from services.gateway.principal import Principal
+from services.gateway.shards import ShardBooks
 from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
@@ -74,6 +75,7 @@ class Group:
         self.sent: dict[ShardKey, Position] = {}  # where its clients stand after the last block
         self.told = 0  # Topic.starts at that time: a topic started later is still to be announced
         self._packer = _full_flush_packer() if subscription.compress else None
+        self._books: dict[ShardKey, ShardBooks] = {}  # of its topics
 
     def add(self, topics: Iterable[Topic]) -> list[Topic]:
         """Topics not yet in the group, now added."""
@@ -81,7 +83,12 @@ class Group:
         for topic in fresh:
             topic.groups.add(self)
             self.topics.append(topic)
+            self._books[topic.key.shard] = topic.books
         return fresh
+
+    def remove(self, topic: Topic) -> None:
+        self.topics.remove(topic)
+        self._books = {each.key.shard: each.books for each in self.topics}
 
     def leave(self) -> None:
         for topic in self.topics:
@@ -89,7 +96,7 @@ class Group:
 
     def position(self) -> dict[ShardKey, Position]:
         """Where the group's shards stand."""
-        return {t.key.shard: Position(t.books.session, t.books.ordinal) for t in self.topics}
+        return {key: Position(books.session, books.ordinal) for key, books in self._books.items()}
 
     def frame(self, payload: bytes) -> bytes:
         """The payload as clients get it on the wire: compressed once where asked for, as one HTTP chunk."""

@@ -113,10 +113,14 @@ class Hub:
             if blob:
                 for group in topic.groups:
                     chunks.setdefault(group, []).append(blob)
+        ids: dict[tuple[ShardKey, ...], bytes] = {}  # of equal shards, equal at one moment
         for group, parts in chunks.items():
             if group.clients:
                 position = group.position()
-                parts.append(vector.id_block(position, self.state.runs))
+                shards = tuple(position)
+                if shards not in ids:
+                    ids[shards] = vector.id_block(position, self.state.runs)
+                parts.append(ids[shards])
                 self._write(group, group.frame(b"".join(parts)), now)
                 group.sent, group.told = position, Topic.starts
 

@@ -84,7 +84,7 @@ class Roster:
 
     def drop(self, topic: Topic) -> None:
         for group in list(topic.groups):
-            group.topics.remove(topic)
+            group.remove(topic)
         self.topics.pop(topic.key, None)
         self.by_shard[topic.key.shard].remove(topic)
 

@@ -6,6 +6,7 @@ The texts are those of `encode`: prices are exact decimals without trailing zero
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba as nb
@@ -236,39 +237,62 @@ class Said:
         return words.view(BBO)
 
 
-@nb.njit(_INT(_I8, _INT, _I8, _INT, nb.boolean, _U1), cache=True, nogil=True)
-def _changes(new: Any, n: Any, old: Any, m: Any, is_bid: Any, out: Any) -> Any:
-    """JSON list of the levels set, or gone (size and count 0), between two sides, best first; how many bytes."""
-    i, j, at = 0, 0, np.int64(1)
+@nb.njit(_INT(_I8, _INT, _INT, _I8, _INT, _INT, _U1), cache=True, nogil=True)
+def _changes(new: Any, place: Any, n: Any, said: Any, m: Any, flip: Any, out: Any) -> Any:
+    """JSON list of the levels set, or gone (size and count 0), best first: its bytes. `said` becomes the new side."""
+    i, j, at = place + 3 * n, 3 * m, np.int64(1)
     out[0] = 91
-    while i < n or j < m:
-        gone = i == n
-        if i < n and j < m:
-            if new[i * 3] == old[j * 3]:
-                i, j = i + 1, j + 1
-                if new[i * 3 - 2] == old[j * 3 - 2] and new[i * 3 - 1] == old[j * 3 - 1]:
-                    continue
-                at = _level(out, at, new[i * 3 - 3], _U8(new[i * 3 - 2]), _U8(new[i * 3 - 1]))
-                out[at] = 44
-                at += 1
+    while i > place or j > 0:
+        if i > place and j > 0 and new[i - 3] == said[j - 3]:
+            i, j = i - 3, j - 3
+            if new[i + 1] == said[j + 1] and new[i + 2] == said[j + 2]:
                 continue
-            gone = (old[j * 3] > new[i * 3]) == is_bid
-        if gone:
-            at = _level(out, at, old[j * 3], _U8(0), _U8(0))
-            j += 1
+            at = _level(out, at, new[i] ^ flip, _U8(new[i + 1]), _U8(new[i + 2]))
+        elif i == place or (j > 0 and said[j - 3] > new[i - 3]):
+            j -= 3
+            at = _level(out, at, said[j] ^ flip, _U8(0), _U8(0))
         else:
-            at = _level(out, at, new[i * 3], _U8(new[i * 3 + 1]), _U8(new[i * 3 + 2]))
-            i += 1
+            i -= 3
+            at = _level(out, at, new[i] ^ flip, _U8(new[i + 1]), _U8(new[i + 2]))
         out[at] = 44
         at += 1
-    if at > 1:
-        at -= 1
-    out[at] = 93
-    return at + 1
+    if at == 1:
+        out[1] = 93
+        return np.int64(2)
+    for k in range(3 * n):
+        said[k] = new[place + k]
+    out[at - 1] = 93
+    return at
 
 
-def level_changes(new: NDArray[np.int64], old: NDArray[np.int64], *, is_bid: bool) -> bytes:
-    """What turns the side `old` into `new` (prices, sizes, counts as rows of three, best first); b"[]" for nothing."""
-    out = np.empty(2 + _LEVEL_BYTES * (len(new) + len(old)), np.uint8)
-    n = _changes(new.reshape(-1), len(new), old.reshape(-1), len(old), is_bid, out)
-    return out[:n].tobytes()
+class SaidSide:
+    """A side of a book as it was said last: levels as `LevelBooks.side` has them."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self._flip = -1 if side == SIDE_ASK else 0
+        self._words, self._n = np.empty(0, np.int64), 0
+
+    def move(self, pool: NDArray[np.int64], place: int, n: int) -> bytes:
+        """JSON of the levels that are others in this side, which is the one said last now; b"[]" for none."""
+        if 3 * n > len(self._words):
+            self._words = np.concatenate((self._words, np.empty(3 * n, np.int64)))
+        out = np.empty(2 + _LEVEL_BYTES * (n + self._n), np.uint8)
+        length = _changes(pool, place, n, self._words, self._n, self._flip, out)
+        self._n = n
+        return out[:length].tobytes()
+
+    def move_to(self, levels: Sequence[tuple[int, int, int]]) -> bytes:
+        """`move` to levels (price, size, count), best first."""
+        words = np.array([(px ^ self._flip, size, count) for px, size, count in reversed(levels)], np.int64)
+        return self.move(words.reshape(-1), 0, len(levels))
+
+    @property
+    def best(self) -> int | None:
+        """The best price."""
+        return self._words.item(3 * self._n - 3) ^ self._flip if self._n else None
+
+    def levels(self) -> list[tuple[int, int, int]]:
+        """(price, size, count), best first."""
+        rows = self._words[: 3 * self._n].reshape(-1, 3)[::-1].tolist()
+        return [(px ^ self._flip, size, count) for px, size, count in rows]

@@ -264,17 +264,15 @@ class LevelBooks:
         px, sz, ct = self._pool[first * 3 : (off + levels) * 3].reshape(-1, 3)[::-1].T.copy()
         return (px if side == SIDE_BID else ~px), sz, ct
 
-    def rows(
+    def side(
         self, publisher_id: int, instrument_id: int, side: int, n: int | None = None
-    ) -> NDArray[np.int64]:
-        """`top` as an array of shape (levels, 3): price, size, order count."""
+    ) -> tuple[NDArray[np.int64], int, int]:
+        """(pool, place, number) of at most n levels: from `place` in `pool`, price (~price of an ask), size and count
+        of each, the best last. Good until the next change."""
         slot = self._slots.get((publisher_id, instrument_id))
         if slot is None:
-            return np.empty((0, 3), np.int64)
+            return self._pool, 0, 0
         at = slot * _BOOK + (1 if side == SIDE_BID else 4)
         off, levels = self._books.item(at), self._books.item(at + 1)
-        first = off + (0 if n is None else max(0, levels - n))
-        found = self._pool[first * 3 : (off + levels) * 3].reshape(-1, 3)[::-1].copy()
-        if side == SIDE_ASK:
-            np.invert(found[:, 0], out=found[:, 0])
-        return found
+        n = levels if n is None or n > levels else n
+        return self._pool, (off + levels - n) * 3, n

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.gateway import encode, written
 from shared.records import BBO, BOOK_CROSSED, TRADE
-from shared.units import UNDEF_PX
+from shared.units import SIDE_ASK, SIDE_BID, UNDEF_PX
 
 PRICES = st.one_of(
     st.integers(-3, 3),
@@ -92,13 +92,15 @@ def test_a_side_that_is_none_is_said_as_none() -> None:
 SIDE = st.dictionaries(PRICES, st.tuples(st.integers(0, 2), st.integers(1, 2)), max_size=8)
 
 
-@given(old=SIDE, new=SIDE, kept=st.integers(0, 8), is_bid=st.booleans())
-def test_level_changes(old: Any, new: Any, kept: int, is_bid: bool) -> None:
-    new = new | dict(list(old.items())[:kept])
-    sides = [
-        np.array([(px, *of[px]) for px in sorted(of, reverse=is_bid)], np.int64).reshape(-1, 3)
-        for of in (new, old)
-    ]
-    changed = sorted({px for px in old | new if old.get(px) != new.get(px)}, reverse=is_bid)
-    expected = [[encode.px_text(px), *new.get(px, (0, 0))] for px in changed]
-    assert orjson.loads(written.level_changes(*sides, is_bid=is_bid)) == expected
+@given(sides=st.lists(SIDE, max_size=4), kept=st.integers(0, 8), side=st.sampled_from([SIDE_BID, SIDE_ASK]))
+def test_level_changes(sides: list[Any], kept: int, side: int) -> None:
+    said, old = written.SaidSide(side), dict[Any, Any]()
+    for drawn in sides:
+        new = drawn | dict(list(old.items())[:kept])
+        changed = sorted({px for px in old | new if old.get(px) != new.get(px)}, reverse=side == SIDE_BID)
+        expected = [[encode.px_text(px), *new.get(px, (0, 0))] for px in changed]
+        levels = [(px, *new[px]) for px in sorted(new, reverse=side == SIDE_BID)]
+        assert orjson.loads(said.move_to(levels)) == expected
+        assert said.levels() == levels
+        assert said.best == (levels[0][0] if levels else None)
+        old = new
