@@ -302,22 +302,36 @@ def _end_chains(at: Any, book: Any, ordinal: Any) -> Any:
 
 
 @apart
-def _enter_snapshot(at: Any, book: Any, slot: Any, state: Any) -> Any:
+def _chain_listed(at: Any) -> Any:
+    """Levels listed since the last snapshot began are chained by book: each is looked at once in a batch."""
+    for n in range(get(at.meta, lo.CHAINED), get(at.meta, lo.DIRTY)):
+        row = at.dirty + n * (lo.DIRTY_WORDS * 8)
+        book = at.books + (get(row, 1) >> 1) * BOOK
+        put4(row, 7, get(book, lo.LISTED))
+        put(book, lo.LISTED, n + 1)
+    put(at.meta, lo.CHAINED, get(at.meta, lo.DIRTY))
+
+
+@apart
+def _enter_snapshot(at: Any, book: Any, state: Any) -> Any:
     """From here on nothing of the book is published; what this batch has touched in it is, as it stands now."""
     if state & lo.FILLED:
         _next_event(at.meta, book)
-    for n in range(get(at.meta, lo.DIRTY)):
-        row = at.dirty + n * (lo.DIRTY_WORDS * 8)
-        owner, lv = get(row, 1), get(row, 2)
-        if owner >> 1 == slot:
-            put(row, 1, -2 - owner)
-            put(row, 2, 0)
-            if lv:
-                level = level_at(at, lv)
-                put(row, 2, get(level, 1))
-                put(row, 3, get(row, 3) | get4(level, lo.L_COUNT) << 32)
-                put4(level, lo.L_DIRTY, 0)
-            add_to(at.meta, lo.EARLY, 1)
+    _chain_listed(at)
+    place = get(book, lo.LISTED)
+    put(book, lo.LISTED, 0)
+    while place:
+        row = at.dirty + (place - 1) * (lo.DIRTY_WORDS * 8)
+        lv, size, n = get(row, 2), I(0), I(0)
+        place = get4(row, 7)
+        if lv:
+            level = level_at(at, lv)
+            size, n = get(level, 1), get4(level, lo.L_COUNT)
+            put4(level, lo.L_DIRTY, 0)
+        put(row, 1, -2 - get(row, 1))
+        put(row, 2, size)
+        put4(row, 7, n)
+        add_to(at.meta, lo.EARLY, 1)
     return lo.IN_SNAPSHOT | (state & KEPT)
 
 
@@ -552,7 +566,7 @@ def _run(
             put(book, lo.TS_RECV, get(record, 5))
         put(book, lo.ORDINAL, o)
         if (flags & F_SNAPSHOT or mark & lo.ENTERS) and not state & lo.IN_SNAPSHOT:
-            state = _enter_snapshot(at, book, slot, state)
+            state = _enter_snapshot(at, book, state)
         if flags & F_SNAPSHOT:
             _in_snapshot(at, book, slot, o)
 
@@ -818,24 +832,24 @@ def _flush(meta: Any, out: Any) -> Any:
         key, owner, lv, last = get(entry, 0), get(entry, 1), get(entry, 2), get(entry, 3)
         if last & pools.LOW_32:
             put4(at.graves, (last & pools.LOW_32) - 1, 0)
-        size, n = I(0), I(0)
-        if owner < 0:  # as it stood when its book entered a snapshot
+        size, n, early = I(0), I(0), owner < 0
+        if early:  # as it stood when its book entered a snapshot
             owner, size, n = -2 - owner, lv, last >> 32
-            book = at.books + (owner >> 1) * BOOK
         else:
             if lv:
                 level = level_at(at, lv)
                 put4(level, lo.L_DIRTY, 0)
                 size, n = get(level, 1), get4(level, lo.L_COUNT)
-            book = at.books + (owner >> 1) * BOOK
-            if get(book, lo.STATE) & lo.IN_SNAPSHOT:
-                entry = at.dirty + waiting * (lo.DIRTY_WORDS * 8)
-                put(entry, 0, key)
-                put(entry, 1, owner)
-                put(entry, 2, lv)
-                put(entry, 3, 0)
-                waiting += 1
-                continue
+        book = at.books + (owner >> 1) * BOOK
+        put(book, lo.LISTED, 0)
+        if not early and get(book, lo.STATE) & lo.IN_SNAPSHOT:
+            entry = at.dirty + waiting * (lo.DIRTY_WORDS * 8)
+            put(entry, 0, key)
+            put(entry, 1, owner)
+            put(entry, 2, lv)
+            put(entry, 3, 0)
+            waiting += 1
+            continue
         put(row, 0, get(book, lo.HEAD) | I(SIDE_ASK if owner & 1 else SIDE_BID) << 48)
         put(row, 1, key ^ -(owner & 1))
         put(row, 2, size)
@@ -843,6 +857,7 @@ def _flush(meta: Any, out: Any) -> Any:
         row += lo.LEVEL_ROW_WORDS * 8
         made += 1
     put(meta, lo.DIRTY, waiting)
+    put(meta, lo.CHAINED, 0)
     put(meta, lo.TOUCHED_BOOKS, 0)
     put(meta, lo.GRAVES, 0)
     add_to(meta, lo.BATCH, 1)

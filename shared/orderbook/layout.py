@@ -33,6 +33,7 @@ POSITION, REASON, SCANNED, CARRIED = 29, 30, 31, 32  # set to 0 when a run begin
 EARLY = 33  # entries of the dirty list that have become rows because a snapshot began
 CARRY_RECORDS = 34  # held back
 HASH_SHIFT = 35  # the first bits of a tag are left by it
+CHAINED = 36  # entries of the dirty list that are chained by book
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
 ORDERS = 88  # + record & 7: the order that a record a few on names
@@ -77,6 +78,7 @@ STATE = 23  # bits below
 ORDINAL, TS_EVENT, TS_RECV, RECORDS = 24, 25, 26, 27
 LEVELS = 28  # + side
 HEAD = 30  # instrument_id | publisher_id << 32: as rows have it
+LISTED = 31  # 1 + place of its last entry in the dirty list that is chained
 AUCTION = 32  # as last published: present, price, size, bid price, size, count, ask price, size, count
 EXECUTED = 41  # first order of the list of executed ones
 EXECUTED_COUNT = 42
@@ -109,8 +111,9 @@ DIR_FIRST = 16  # chunks in the smallest directory block; class k holds DIR_FIRS
 # A word a place: order | tag << 32, 0 if it is empty. A tag is a hash of id and slot; its first bits say where it is
 # looked for first. Equal tags of equal ids are of the same slot (pools.py), and the id stands in the order.
 
-# --- dirty list: key, owner = slot << 1 | side, level (0: gone), place in the table of graves + 1 ------------
-# When its book enters a snapshot, an entry becomes the row to publish: key, -2 - owner, size, grave | count << 32.
+# --- dirty list: key, owner = slot << 1 | side, level (0: gone), grave | the book's entry before << 32 --------
+# (grave: place in their table + 1.) When its book enters a snapshot, an entry becomes the row to publish: key,
+# -2 - owner, size, grave | count << 32.
 DIRTY_WORDS = 4
 
 # With a slot number in the list of records:

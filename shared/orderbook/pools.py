@@ -240,12 +240,12 @@ def bury(at: Any, owner: Any, lv: Any) -> Any:
     if place:
         row = at.dirty + (place - 1) * (lo.DIRTY_WORDS * 8)
         put(row, 2, 0)
-        if get(row, 3) == 0:
+        if get4(row, 6) == 0:
             h = grave_of(at, owner, get(level, 0))
             while get4(at.graves, h):
                 h = (h + 1) & at.grave_mask
             put4(at.graves, h, place)
-            put(row, 3, h + 1)
+            put4(row, 6, h + 1)
             add_to(at.meta, lo.GRAVES, 1)
 
 

@@ -1,4 +1,4 @@
-"""`make mutants`: break the kernel in seventeen ways; the order book tests must fail for each of them.
+"""`make mutants`: break the kernel in eighteen ways; the order book tests must fail for each of them.
 
 Every mutant is a copy of the code with one change, compiled and tested in a folder of its own. The copy without a
 change must pass, so a failure is due to the change.
@@ -52,8 +52,13 @@ MUTANTS = (
         "I(1) if letter == SIDE_BID else I(0) if letter == SIDE_ASK",
     ),
     Mutant(
-        "snapshot: its levels are published before it ends", "kernel", "if get(book, lo.STATE) & lo.IN_SNAPSHOT:",
-        "if get(book, lo.STATE) & lo.IN_SNAPSHOT == 99:",
+        "snapshot: its levels are published before it ends", "kernel",
+        "early and get(book, lo.STATE) & lo.IN_SNAPSHOT:",
+        "early and get(book, lo.STATE) & lo.IN_SNAPSHOT == 99:",
+    ),
+    Mutant(
+        "snapshot: of what its batch touched before, only one level is published", "kernel",
+        "put4(row, 7, get(book, lo.LISTED))", "put4(row, 7, 0)",
     ),
     Mutant(
         "unknown modify: ignored instead of added", "kernel",
