@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.orderbook import engine as kinds
 from shared.orderbook import layout as lo
 from shared.orderbook import pools, walk
 from shared.orderbook.engine import Outputs, Policy
@@ -56,6 +57,7 @@ class Arrays:
         self._meta = zeros(lo.META_WORDS)
         self._at = self._meta.ctypes.data
         self._meta[lo.BATCH] = 1
+        self._meta[lo.CARRY_MAX] = kinds.CARRY_RECORDS_MAX
         for at in (lo.ORDERS_USED, lo.LEVELS_USED, lo.CHUNKS_USED):
             self._meta[at] = 1  # 0 is "none"
         # Nobody outside can choose order ids that collide.

@@ -166,6 +166,7 @@ def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
     mask, seed, seed2 = get(meta, lo.INDEX_CAP) - 1, U(get(meta, lo.SEED)), U(get(meta, lo.SEED2))
     many = get(meta, lo.BOOKS_USED) > MANY_BOOKS
     last_key, slot = I(-1), I(0)
+    open_records, carry_max = get(meta, lo.OPEN_RECORDS), get(meta, lo.CARRY_MAX)
     for i in range(start, n):
         now = record + i * RECORD
         if many and i + 8 < n:
@@ -179,6 +180,7 @@ def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
             if found == 0:
                 slot = _new_book(meta, index, books, key, h)
                 if slot < 0:
+                    put(meta, lo.OPEN_RECORDS, open_records)
                     return i
             last_key = key
         book = books + slot * BOOK
@@ -186,22 +188,26 @@ def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
         mark = slot
         if flags & F_SNAPSHOT:
             if get(book, lo.OPEN):
+                open_records -= get(book, lo.OPEN)
                 _interrupt(book, slots, first)
             put(book, lo.APPLY, first + i)
             if flags & F_LAST:
                 mark |= lo.ENDS
         else:
             held = get(book, lo.OPEN) + 1
-            if flags & F_LAST or held == kinds.EVENT_RECORDS_MAX:
+            open_records += 1
+            if flags & F_LAST or held == kinds.EVENT_RECORDS_MAX or open_records == carry_max:
                 if not flags & F_LAST:
                     count(book, kinds.EVENT_TOO_LONG)
                 mark |= lo.ENDS
+                open_records -= held
                 held = 0
                 put(book, lo.APPLY, first + i)
             elif held == 1:
                 put(book, lo.FIRST_HELD, first + i)
             put(book, lo.OPEN, held)
         put4(slots, i, mark)
+    put(meta, lo.OPEN_RECORDS, open_records)
     return n
 
 
@@ -765,6 +771,7 @@ def go(stage: Any, records: Any, n: Any, meta: Any, first: Any, synthetic: Any, 
             put(meta, k, 0)
         for k in range(lo.POSITION, lo.CARRIED + 1):
             put(meta, k, 0)
+        put(meta, lo.OPEN_RECORDS, get(meta, lo.CARRY_RECORDS))
         # Each record makes at most one row of a kind.
         if get(meta, lo.CARRY_RECORDS) + n > get(meta, lo.ROW_CAP):
             return lo.OUTPUT_FULL

@@ -34,6 +34,7 @@ EARLY = 33  # entries of the dirty list that have become rows because a snapshot
 CARRY_RECORDS = 34  # held back
 HASH_SHIFT = 35  # the first bits of a tag are left by it
 CHAINED = 36  # entries of the dirty list that are chained by book
+OPEN_RECORDS, CARRY_MAX = 37, 38  # records of open events in all books, as `_scan` goes; their limit
 DIR_FREE = 40  # + class: offset + 1 of the first free block
 SOON = 80  # + record & 7: the level an A a few records on will join
 ORDERS = 88  # + record & 7: the order that a record a few on names

@@ -15,7 +15,7 @@ import numpy as np
 from shared import records as layout
 from shared import units
 from shared.orderbook import engine as kinds
-from shared.orderbook.engine import EVENT_RECORDS_MAX, Batch, Outputs, Policy
+from shared.orderbook.engine import Batch, Outputs, Policy
 from shared.orderbook.reference_book import (
     EMPTY_SIDE,
     NO_AUCTION,
@@ -84,6 +84,7 @@ class ReferenceBooks(ReferenceViews):
         ordinal = self._ordinal + 1 if ordinal is None else ordinal
         gone = [book for key, book in sorted(self._books.items()) if instrument_id in (None, key[1])]
         for book in gone:
+            self._held -= len(book.held)
             book.held, book.ordinal, book.maybe_bad = [], ordinal, False
             self._empty(book)
             self._end_event(book, ordinal)
@@ -114,7 +115,9 @@ class ReferenceBooks(ReferenceViews):
                 self._flag(book, layout.BOOK_SNAPSHOT)
             return
         book.held.append(record)
-        if record.flags & units.F_LAST or len(book.held) == EVENT_RECORDS_MAX:
+        self._held += 1
+        is_full = len(book.held) == kinds.EVENT_RECORDS_MAX or self._held == kinds.CARRY_RECORDS_MAX
+        if record.flags & units.F_LAST or is_full:
             if not record.flags & units.F_LAST:
                 book.counts[kinds.EVENT_TOO_LONG] += 1
             self._apply_held(book, record.ordinal)
@@ -129,6 +132,7 @@ class ReferenceBooks(ReferenceViews):
 
     def _apply_held(self, book: Book, end: int) -> None:
         held, book.held = book.held, []
+        self._held -= len(held)
         for record in held:
             self._apply(book, record, end)
 

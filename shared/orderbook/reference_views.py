@@ -36,6 +36,7 @@ class ReferenceViews:
         self.outputs = outputs
         self._books: dict[tuple[int, int], Book] = {}
         self._ordinal = 0
+        self._held = 0  # records held back, of all books
         # Levels to publish, each with the ordinal of the record that touched it first: rows go in that order. Those of
         # books in a snapshot wait for its end.
         self._dirty: dict[tuple[Book, int, int], int] = {}
@@ -194,6 +195,7 @@ class ReferenceViews:
         for fields, ordinal in zip(state.carry.tolist(), state.carry_ordinals.tolist(), strict=True):
             record = Record._make((*fields, ordinal))
             self._books[record.publisher_id, record.instrument_id].held.append(record)
+        self._held = len(state.carry)
         return self
 
 

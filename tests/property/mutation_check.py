@@ -1,4 +1,4 @@
-"""`make mutants`: break the kernel in eighteen ways; the order book tests must fail for each of them.
+"""`make mutants`: break the kernel in nineteen ways; the order book tests must fail for each of them.
 
 Every mutant is a copy of the code with one change, compiled and tested in a folder of its own. The copy without a
 change must pass, so a failure is due to the change.
@@ -46,6 +46,10 @@ MUTANTS = (
     ),
     Mutant(
         "F_LAST: nothing is held back", "kernel", "if o > get(book, lo.APPLY) and not fake:", "if o < 0 and not fake:"
+    ),
+    Mutant(
+        "carry: what a snapshot has taken in counts on", "kernel", "open_records -= get(book, lo.OPEN)",
+        "open_records -= get(book, lo.OPEN) * 0",
     ),
     Mutant(
         "sides: bids and asks mixed up", "kernel", "I(0) if letter == SIDE_BID else I(1) if letter == SIDE_ASK",

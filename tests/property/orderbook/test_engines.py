@@ -6,12 +6,16 @@ MBO_PROPERTY_EXAMPLES sets the number of lists (default 300 a test here; 100,000
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from shared.orderbook import engine
 from shared.orderbook.engine import Batch, Policy
 from shared.orderbook.engines import make_engine
 from shared.records import BOOK_SNAPSHOT, MBO
@@ -65,6 +69,10 @@ A, B = (0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 1)  # adds inside an event, of 
 def test_kernel_and_reference_agree_on_any_records_in_any_batches(
     policy: Policy, drawn: list[Any], steps: list[tuple[int, str]]
 ) -> None:
+    _agree(policy, drawn, steps)
+
+
+def _agree(policy: Policy, drawn: list[Any], steps: list[tuple[int, str]]) -> None:
     records, pair, at, ordinal = records_of(drawn), Pair(policy), 0, 1
     for take, then in [*steps, (len(records), ""), (0, "end")]:
         part = records[at : at + take]
@@ -81,11 +89,44 @@ def test_kernel_and_reference_agree_on_any_records_in_any_batches(
     pair.same_views()
 
 
+@contextmanager
+def few_held() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "CARRY_RECORDS_MAX", 4)
+        yield
+
+
+@profile
+@given(policy=policies, drawn=lists, steps=cuts)
+# A snapshot, an end and another symbol make room again.
+@example(
+    policy="raw", drawn=[A, B, A, (0, 0, 8, 0, 0, 0, 0), A, A, B, B], steps=[(5, "restore"), (2, "clear 7")]
+)
+def test_they_agree_when_a_shard_holds_back_few_records(
+    policy: Policy, drawn: list[Any], steps: list[tuple[int, str]]
+) -> None:
+    with few_held():
+        _agree(policy, drawn, steps)
+
+
 @profile
 @given(policy=policies, drawn=lists, sizes=st.lists(st.integers(1, 12)))
 def test_cutting_the_input_differently_changes_no_output(
     policy: Policy, drawn: list[Any], sizes: list[int]
 ) -> None:
+    _same_however_cut(policy, drawn, sizes)
+
+
+@profile
+@given(policy=policies, drawn=lists, sizes=st.lists(st.integers(1, 12)))
+def test_nor_does_it_when_a_shard_holds_back_few_records(
+    policy: Policy, drawn: list[Any], sizes: list[int]
+) -> None:
+    with few_held():
+        _same_however_cut(policy, drawn, sizes)
+
+
+def _same_however_cut(policy: Policy, drawn: list[Any], sizes: list[int]) -> None:
     records = records_of(drawn)
     whole, parts = make_engine(policy), make_engine(policy)
     once = whole.apply(records, 5, effects=True)

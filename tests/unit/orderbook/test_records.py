@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared import units
-from shared.orderbook.engine import EVENT_RECORDS_MAX, Engine, Level
+from shared.orderbook.engine import CARRY_RECORDS_MAX, EVENT_RECORDS_MAX, Engine, Level
 from shared.orderbook.engines import make_engine
 from shared.records import (
     BOOK_CROSSED,
@@ -214,6 +214,19 @@ def test_an_event_that_never_ends_is_applied_after_65536_records(engine: Engine)
     assert batch.bbo["ordinal"].tolist() == [EVENT_RECORDS_MAX]
     assert engine.levels(*KEY, SIDE_BID) == [Level(100, EVENT_RECORDS_MAX - 1, EVENT_RECORDS_MAX - 1)]
     assert engine.anomalies() == {"event_too_long": 1}
+
+
+def test_of_all_books_only_so_many_records_are_held_back(engine: Engine) -> None:
+    """The record that makes their number the limit ends its event; those of the other books go on."""
+    part = np.repeat(rows(rec("A", flags=0)), CARRY_RECORDS_MAX - 1)
+    part["order_id"] = np.arange(1, CARRY_RECORDS_MAX)
+    part["instrument_id"] = 7 + np.arange(CARRY_RECORDS_MAX - 1) % 5
+    assert len(engine.apply(part, 1).bbo) == 0
+    more = rows(*[rec("A", instrument_id=book, order_id=0, flags=0) for book in (8, 9)])
+    batch = engine.apply(more, CARRY_RECORDS_MAX)
+    assert batch.bbo[["ordinal", "instrument_id"]].tolist() == [(CARRY_RECORDS_MAX, 8)]
+    assert engine.anomalies(1, 8) == engine.anomalies() == {"event_too_long": 1}
+    assert len(engine.state().carry) == CARRY_RECORDS_MAX - np.count_nonzero(part["instrument_id"] == 8)
 
 
 def test_the_end_of_the_session_applies_what_is_held(engine: Engine) -> None:
