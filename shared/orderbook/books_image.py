@@ -175,8 +175,6 @@ class ArrayImages(ArrayViews):
             return
         keys = state.carry["instrument_id"].astype(np.int64) << 16 | state.carry["publisher_id"]
         slots = [walk.find_book(self._meta, self._books, self._index, key) for key in keys.tolist()]
-        if min(slots) < 0:
-            raise ImageError("a book image that holds records of no book: damaged")
         if len(slots) > self._room:
             self._size_outputs(len(slots))
         self._meta[lo.CARRY_RECORDS] = len(slots)

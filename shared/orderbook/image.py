@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from shared.errors import ImageError
+from shared.orderbook import engine as kinds
 from shared.orderbook.engine import POLICIES, Policy
 from shared.records import MBO, Rows
 
@@ -207,13 +208,20 @@ def _checked(state: Frozen) -> Frozen:
     """The state, if its tables fit each other as the engines rely on. (A checksum says that they were written so.)"""
     books = state.books
     sides = books["bids"].astype(np.int64) + books["asks"]
-    keys = books["publisher_id"].astype(np.int64) << 32 | books["instrument_id"]
+    keys, carried = (
+        table["publisher_id"].astype(np.int64) << 32 | table["instrument_id"]
+        for table in (books, state.carry)
+    )
+    holders, held = np.unique(carried, return_counts=True)
+    if (held >= kinds.EVENT_RECORDS_MAX).any() or len(carried) >= kinds.CARRY_RECORDS_MAX:
+        raise ImageError("a book image that holds back more records of open events than can be: damaged")
     fits = (
         int(sides.sum()) == len(state.levels)
         and int(state.levels["orders"].sum(dtype=np.int64)) == len(state.orders)
         and int(books["executed"].sum(dtype=np.int64)) == len(state.executed)
         and int(books["pending"].sum(dtype=np.int64)) == len(state.pending)
-        and len(state.carry) == len(state.carry_ordinals)
+        and len(carried) == len(state.carry_ordinals)
+        and bool(np.isin(holders, keys).all())
         and bool((keys[1:] > keys[:-1]).all())
         and bool((state.levels["orders"] > 0).all())
     )

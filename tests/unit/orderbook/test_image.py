@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from shared.errors import ImageError
 from shared.orderbook import image
-from shared.orderbook.engine import Engine
+from shared.orderbook.engine import CARRY_RECORDS_MAX, EVENT_RECORDS_MAX, Engine
 from shared.orderbook.engines import make_engine, restore_engine
 from shared.orderbook.shard import ShardState
 from shared.units import F_MBP, F_SNAPSHOT
@@ -158,6 +159,28 @@ def test_tables_that_do_not_fit_each_other_are_refused_in_spite_of_a_good_checks
     frozen.books[:] = frozen.books[::-1] if table == "books" else frozen.books
     with pytest.raises(ImageError, match="do not fit"):
         image.decode(image.encode(frozen))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", ["of a book", "of a shard", "of no book"])
+def test_records_held_back_that_cannot_be_are_refused_in_spite_of_a_good_checksum(
+    wrong: str, kind: str
+) -> None:
+    engine = make_engine("raw", kind)
+    engine.apply(rows(*[rec("A", instrument_id=book) for book in range(8)]), 1)
+    n = {"of a book": EVENT_RECORDS_MAX, "of a shard": CARRY_RECORDS_MAX, "of no book": 1}[wrong]
+    carry = np.repeat(rows(rec("A", flags=0)), n)
+    carry["instrument_id"] = {"of a book": 7, "of a shard": np.arange(n) % 8, "of no book": 9}[wrong]
+    ordinals = np.arange(n, dtype=np.uint64) + 9
+    good, bad = (slice(1, None), slice(None)) if wrong != "of no book" else (slice(1, 1), slice(None))
+    frozen = engine.state()
+
+    def with_carry(part: slice) -> bytes:
+        return image.encode(dataclasses.replace(frozen, carry=carry[part], carry_ordinals=ordinals[part]))
+
+    assert restore_engine(with_carry(good), kind).image() == with_carry(good)
+    with pytest.raises(ImageError, match="damaged"):
+        restore_engine(with_carry(bad), kind)
 
 
 def test_the_same_order_twice_in_an_image_is_refused() -> None:
