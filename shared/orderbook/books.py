@@ -61,7 +61,8 @@ class Books(ArrayImages):
             slot for slot in self._sorted_slots().tolist()
             if instrument_id is None or self._word(slot, lo.KEY) >> 16 == instrument_id
         ]  # fmt: skip
-        self._drop_carry_of(slots)
+        if instrument_id is None:
+            self._book_table()[:, lo.OPEN] = self._meta[lo.CARRY_RECORDS] = 0
         batch = self._pretend(slots, ord("R"), ordinal)
         if instrument_id is None:
             self._reset()
@@ -149,14 +150,6 @@ class Books(ArrayImages):
         order = np.lexsort((rows[:, 0] ^ -side, side, keys >> 16, keys & 0xFFFF))
         rows[:] = rows[order]
         walk.mark_dirty(self._meta, self._dirty, self._levels.view(np.uint32), self._graves, n)
-
-    def _drop_carry_of(self, slots: list[int]) -> None:
-        self._book_table()[slots, lo.OPEN] = 0
-        carry = self._carried()
-        stays = ~np.isin(carry[2], slots)
-        self._meta[lo.CARRY_RECORDS] = np.count_nonzero(stays)
-        for part, left in zip(self._carried(), [part[stays] for part in carry], strict=True):
-            part[:] = left
 
     def _forget(self, slots: list[int]) -> None:
         """Give the slots of emptied books back, with their chunks and directories."""

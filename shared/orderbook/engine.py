@@ -105,9 +105,10 @@ class Engine(Protocol):
         """
 
     def clear(self, instrument_id: int | None = None, ordinal: int | None = None) -> Batch:
-        """Forget all books, or those of one instrument (every publisher), with their carry and counters.
+        """Forget all books, or those of one instrument (every publisher), with their counters.
 
-        The rows say that their levels are gone, under `ordinal` as in `end`.
+        The rows say that their levels are gone, under `ordinal` as in `end`. What is carried of the instrument is
+        applied first, for its trades; of all books it is dropped: a session begins that knows no ordinal of theirs.
         """
 
     def books(self) -> list[tuple[int, int]]:

@@ -84,8 +84,11 @@ class ReferenceBooks(ReferenceViews):
         ordinal = self._ordinal + 1 if ordinal is None else ordinal
         gone = [book for key, book in sorted(self._books.items()) if instrument_id in (None, key[1])]
         for book in gone:
-            self._held -= len(book.held)
-            book.held, book.ordinal, book.maybe_bad = [], ordinal, False
+            if instrument_id is None:
+                self._held -= len(book.held)
+                book.held = []
+            self._apply_held(book, ordinal)
+            book.ordinal, book.maybe_bad = ordinal, False
             self._empty(book)
             self._end_event(book, ordinal)
         batch = self._flush(False)

@@ -91,6 +91,25 @@ def test_a_bar_is_of_one_symbol_when_an_id_gets_another_in_mid_interval(
     assert sum(int(bars["trades"].sum()) for span in whole for bars in history.bars(span, 60)) == 900
 
 
+@pytest.mark.parametrize("commit_every", [1, 1000])
+def test_trades_of_an_event_that_another_symbol_interrupts_are_the_old_ones(
+    commit_every: int, broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    rows = _trades(60, 100_000_000)
+    rows["flags"][20:40] = 0  # the event is open when the id gets another symbol
+    feed = Feed(broker)
+    for symbol, part in (("OLD", rows[:40]), ("NEW", rows[40:])):
+        feed.mapping(1, symbol)
+        feed.records(part, most=10)
+    history = _record(broker_url, prefix, tmp_path, commit_every=commit_every)
+    for symbol, part in (("OLD", rows[:40]), ("NEW", rows[40:])):
+        (span,) = history.spans("feed", symbol)
+        trades = np.concatenate(list(history.trades(span)))
+        assert trades["sequence"].tolist() == part["sequence"].tolist()
+        bars = np.concatenate(list(history.bars(span, 60)))
+        assert (bars["volume"].sum(), bars["trades"].sum()) == (part["size"].sum(), len(part))
+
+
 def test_a_store_of_before_gets_its_bars_anew_from_its_trades(
     broker: Broker, broker_url: str, prefix: str, tmp_path: Path
 ) -> None:

@@ -229,6 +229,23 @@ def test_of_all_books_only_so_many_records_are_held_back(engine: Engine) -> None
     assert len(engine.state().carry) == CARRY_RECORDS_MAX - np.count_nonzero(part["instrument_id"] == 8)
 
 
+def test_a_book_that_gets_another_symbol_first_applies_what_is_held(engine: Engine) -> None:
+    """The trades of its open event have been, under the old symbol; the other book's event goes on."""
+    open_event = [rec("A", size=9, flags=0), rec("T", size=2, flags=0), rec("T", instrument_id=8, flags=0)]
+    engine.apply(rows(*open_event), 1)
+    batch = engine.clear(KEY[1], 4)
+    assert batch.trades[["ordinal", "end", "size"]].tolist() == [(2, 4, 2)]
+    assert engine.books() == [(1, 8)]
+    assert engine.apply(rows(rec("N", instrument_id=8)), 5).trades["ordinal"].tolist() == [3]
+
+
+def test_a_session_that_begins_drops_what_is_held(engine: Engine) -> None:
+    """No ordinal of its own session ends that event."""
+    engine.apply(rows(rec("T", flags=0)), 7)
+    assert len(engine.clear(ordinal=1).trades) == 0
+    assert len(engine.apply(rows(rec("N")), 2).trades) == 0
+
+
 def test_the_end_of_the_session_applies_what_is_held(engine: Engine) -> None:
     engine.apply(rows(rec("A", flags=0)), 1)
     batch = engine.end(9)
@@ -305,7 +322,7 @@ def test_a_place_is_the_orders_and_size_ahead(engine: Engine) -> None:
 def test_clear_forgets_books_and_says_so(engine: Engine) -> None:
     engine.apply(rows(rec("A"), rec("A", instrument_id=8), rec("A", price=99, order_id=2, flags=0)), 1)
     batch = engine.clear(7, 4)
-    assert batch.levels[["instrument_id", "price", "size"]].tolist() == [(7, 100, 0)]
+    assert batch.levels[["instrument_id", "price", "size"]].tolist() == [(7, 99, 0), (7, 100, 0)]
     assert batch.bbo[["ordinal", "bid_ct"]].tolist() == [(4, 0)]
     assert engine.books() == [(1, 8)]
     engine.apply(rows(rec("N")), 5)  # what was held is gone too
