@@ -117,8 +117,16 @@ def rows(asked: Asked) -> bytes:
     found: list[Any] = []
     follow = None
     for index, span in enumerate(spans[first_span:], first_span):
-        after = previous = last if index == first_span else 0
-        for at, row in KINDS[job["kind"]](history, span, span.session, start, end, after, publisher, job):
+        previous = last if index == first_span else 0
+        after = max(
+            previous - 1, 0
+        )  # the last row given once more: while it is there, nothing after it is gone
+        pages = KINDS[job["kind"]](history, span, span.session, start, end, after, publisher, job)
+        if previous and next(pages, (0, None))[0] != previous:
+            raise HistoryError(
+                "what `after` follows is not there: retention removed it, or it is of other rows"
+            )
+        for at, row in pages:
             if len(found) == limit:
                 follow = f"{index}.{previous}"
                 break

@@ -280,19 +280,27 @@ def bars(
     start: int | None = None, end: int | None = None,
 ) -> Iterator[bytes]:  # fmt: skip
     """Bars of one instrument by (ts, publisher), as bytes of whole BAR rows; of the symbols it got in first … last."""
-    after = (-1 if start is None else start, -1, -1)
+    at, begun = (-1 if start is None else start, -1, -1), False
     while True:
         page = db.execute(
             "SELECT ts, open, high, low, close, volume, trades, instrument_id, publisher_id, interval_s, 0,"
-            " since FROM bar WHERE run=? AND instrument_id=? AND interval_s=? AND (ts, publisher_id, since) > (?, ?, ?)"
-            " AND ts<? AND since BETWEEN ? AND ? ORDER BY ts, publisher_id, since LIMIT ?",
+            " since FROM bar WHERE run=? AND instrument_id=? AND interval_s=?"
+            " AND (ts, publisher_id, since) >= (?, ?, ?) AND ts<? AND since BETWEEN ? AND ?"
+            " ORDER BY ts, publisher_id, since LIMIT ?",
             (
-                run, instrument_id, interval_s, *after, UNDEF if end is None else min(end, UNDEF), first,
-                min(last, UNDEF), PAGE_ROWS,
+                run, instrument_id, interval_s, *at, UNDEF if end is None else min(end, UNDEF), first,
+                min(last, UNDEF), PAGE_ROWS + begun,
             ),
         ).fetchall()  # fmt: skip
-        if page:
-            yield np.array([row[:-1] for row in page], BAR).tobytes()
-        if len(page) < PAGE_ROWS:
+        if begun and (not page or _place(page[0]) != at):  # bars go by time, oldest first: no floor tells
+            raise StoreError(f"bars from {at[0]} on were removed by retention while they were being read")
+        rows = page[begun:]
+        if rows:
+            yield np.array([row[:-1] for row in rows], BAR).tobytes()
+        if len(rows) < PAGE_ROWS:
             return
-        after = (page[-1][0], page[-1][8], page[-1][11])
+        at, begun = _place(rows[-1]), True
+
+
+def _place(bar: tuple[int, ...]) -> tuple[int, int, int]:
+    return bar[0], bar[8], bar[11]

@@ -17,7 +17,9 @@ import pytest
 
 from services.__main__ import dispatch
 from services.persist.process import ReaderProcess
+from services.persist.retention import DAY_NS, Retention
 from services.persist.settings import PersistSettings
+from services.persist.store import Store, store_path
 from shared.broker import Broker
 from shared.errors import UsageError
 from shared.orderbook.shard import ShardState
@@ -104,11 +106,12 @@ class World:
 
 
 @contextlib.contextmanager
-def served(broker: Broker, feed: Feed, data: Path) -> Iterator[Gateway]:
+def served(broker: Broker, feed: Feed, data: Path, **cadence: int) -> Iterator[Gateway]:
     """What the feed has written, recorded, with its reader and a gateway."""
     prefix = broker.keys.prefix
-    writer = recording.writer(broker.url, prefix, data, feed.name, image_records=800)
+    writer = recording.writer(broker.url, prefix, data, feed.name, **{"image_records": 800, **cadence})
     writer.open()
+    writer.read_count = 1  # images lie between two passes
     recording.drain(writer)
     writer.close()
     reader = ReaderProcess(PersistSettings(broker=broker.url, prefix=prefix, data=str(data)))
@@ -386,4 +389,26 @@ def test_a_symbol_is_that_instrument_only_whatever_its_id_was_before(broker_url:
         answer = gateway.get(f"/v1/history/{spread}/mbo")
         assert (answer.status_code, "session=1" in answer.json()["detail"]) == (404, True)
         assert gateway.get("/v1/history/OTHER/mbo").json()["rows"] == []
+    broker.close()
+
+
+def test_a_page_whose_follower_was_removed_by_retention_is_not_followed_by_a_later_one(
+    broker_url: str, tmp_path: Path
+) -> None:
+    broker = Broker(broker_url, "overtaken.", name="test")
+    feed = Feed(broker, symbols={1: "ONE", 2: "TWO"})
+    records = market()
+    records["ts_recv"] = START_NS + np.arange(COUNT) * (DAY_NS // 100)  # thirty days
+    for start in range(0, COUNT, 250):
+        feed.records(records[start : start + 250])
+    with served(broker, feed, tmp_path, block_rows=100) as gateway:
+        paths = [f"/v1/history/ONE/{kind}?limit=20" for kind in ("mbo", "bbo", "trades", "bars")]
+        pages = {path: gateway.json(path)["next"] for path in paths}
+        store = Store(store_path(tmp_path, feed.name))
+        retention = Retention(store.path, keep_days=5, keep_bytes=0)
+        assert retention.step(store.db, 0.0) > COUNT // 2
+        store.close()
+        for path, follow in pages.items():
+            answer = gateway.get(f"{path}&after={follow}")
+            assert (answer.status_code, "retention" in answer.json().get("detail", "")) == (404, True), path
     broker.close()

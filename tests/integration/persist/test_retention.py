@@ -143,15 +143,17 @@ def test_a_reader_that_retention_overtakes_is_told_instead_of_going_on_behind_th
     _record(broker, broker_url, prefix, tmp_path, feed, rows, block_rows=20)
     history = LocalHistory(tmp_path)
     (span,) = history.spans("feed", "3")
-    trades, reading = history.trades(span), history.records(span)
+    trades, reading, bars = history.trades(span), history.records(span), history.bars(span, 1)
     assert int(next(trades)["ordinal"][-1]) < RECORDS // 2
+    next(bars)
     for _ in range(64):  # a page
         assert int(next(reading).ordinals[-1]) < RECORDS // 2
     assert _retain(tmp_path, days=2) > RECORDS // 2
     with pytest.raises((StoreError, HistoryError), match="removed by retention"):
         list(reading)
-    with pytest.raises((StoreError, HistoryError), match="removed by retention"):
-        list(trades)
+    for overtaken in (trades, bars):
+        with pytest.raises((StoreError, HistoryError), match="removed by retention"):
+            list(overtaken)
 
 
 FAR_NS = START_NS + 100 * 365 * DAY_NS
