@@ -1,14 +1,15 @@
-"""The client's loop: what it tries again it says, and it ends when reconnecting has no sense."""
+"""The client: what it tries again it says, it ends when reconnecting has no sense, and takes what it does not have."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
 
 from shared import client as module
-from shared.client import Client
+from shared.client import Client, rows_after
 
 BYE = {"reason": "ended", "detail": "", "retry_ms": None}
 
@@ -43,3 +44,14 @@ def test_a_gateway_that_is_not_there_is_tried_again_and_the_log_says_why(
         ("warning", "no stream", "the gateway answers 503"),
     ]
     assert {line["url"] for line in said} == {"http://127.0.0.1:1/v1/stream"}
+
+
+def test_a_batch_that_overlaps_is_taken_from_the_first_row_one_does_not_have() -> None:
+    def row(ordinal: int, flags: int) -> list[Any]:
+        return [ordinal, "A", "B", "1", 1, "1", flags]
+
+    batch = [row(5, 0), row(6, 128), row(3, 0), row(9, 128), row(10, 128)]  # row 3 was held back until 9
+    assert rows_after(batch, 4) == batch
+    assert rows_after(batch, 6) == batch[2:]
+    assert rows_after(batch, 8) == batch[2:]
+    assert rows_after(batch, 9) == batch[4:]
