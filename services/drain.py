@@ -13,6 +13,7 @@ from shared.admin import admin_open
 from shared.broker import Broker
 from shared.errors import BrokerLost, MboError
 from shared.orderbook.lines import final_lines
+from shared.registration import living
 
 log = logs.get("launcher")
 
@@ -76,12 +77,7 @@ class Drain:
         )
 
     def _gateways_done(self) -> bool:
-        rows = self.broker.hash(self.broker.keys.procs).values()
-        admins = [
-            row["admin"]
-            for row in map(json.loads, rows)
-            if row["role"] == "gateway" and time.time() - row["at"] < 10
-        ]
+        admins = [row["admin"] for row in living(self.broker) if row["role"] == "gateway"]
         if len(admins) < self.config.gateways:
             return False
         for admin in admins:

@@ -244,25 +244,23 @@ class Directory:
     def _look(self) -> dict[str, dict[str, Any]]:
         now = time.monotonic()
         if now - self._looked >= LOOKUP_S:
-            rows = self._broker.hash(self._broker.keys.history)
-            self._rows = {feed: json.loads(text) for feed, text in rows.items()}
+            key = self._broker.keys.history
+            rows = {feed: json.loads(text) for feed, text in self._broker.hash(key).items()}
+            dead = self._broker.time_ms(key) / 1000 - ADVERT_DEAD_S  # its clock: those of hosts differ
+            self._rows = {feed: row for feed, row in rows.items() if float(row["at"]) / 1000 > dead}
             self._looked = now
         return self._rows
 
     def feeds(self) -> list[str]:
         """Feeds with a living reader."""
         with self._lock:
-            return sorted(feed for feed, row in self._look().items() if self._lives(row))
-
-    @staticmethod
-    def _lives(row: dict[str, Any]) -> bool:
-        return time.time() - float(row["at"]) / 1000 < ADVERT_DEAD_S
+            return sorted(self._look())
 
     def history(self, feed: str) -> RemoteHistory:
         """The reader of a feed; HistoryDown if none is alive."""
         with self._lock:
             row = self._look().get(feed)
-            if row is None or not self._lives(row):
+            if row is None:
                 self._looked = float("-inf")
                 raise HistoryDown(
                     f"no history reader of feed {feed} is running: is `mbo persist` up?", feed=feed

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from shared.broker import Broker, Command, fullest
-from shared.registration import PROC_DEAD_S
+from shared.registration import living
 from shared.wire.codec import decode_in, decode_out
 from shared.wire.keys import Keys, parse_id, stream_id
 
@@ -32,15 +32,10 @@ def overview(broker: Broker, before: Overview | None = None) -> Overview:
     names = sorted(name.decode() for name in broker.call("SMEMBERS", keys.feeds))
     now = time.time()
     used, limit = fullest(broker.info("memory"))
-    processes = []
-    for proc_id, text in broker.hash(keys.procs).items():
-        row = json.loads(text)
-        if now - float(row["at"]) < PROC_DEAD_S:
-            processes.append({"id": proc_id, **row})
     return {
         "at": now,
         "feeds": [_feed(broker, name, now, before) for name in names],
-        "processes": sorted(processes, key=lambda row: str(row["id"])),
+        "processes": sorted(living(broker), key=lambda row: str(row["id"])),
         "memory": {"used_bytes": used, "limit_bytes": limit},  # of a cluster, the fullest node's
     }
 

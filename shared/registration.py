@@ -45,8 +45,7 @@ class Registration:
 
     def _forget_dead(self) -> None:
         """Rows of processes that were killed: they could not remove them."""
-        rows = self._broker.hash(self._broker.keys.procs)
-        dead = [key for key, text in rows.items() if time.time() - json.loads(text)["at"] > PROC_FORGET_S]
+        dead = [row["id"] for row in _rows(self._broker) if row["age_s"] > PROC_FORGET_S]
         if dead:
             self._broker.call("HDEL", self._broker.keys.procs, *dead)
 
@@ -55,7 +54,7 @@ class Registration:
             self._forget_dead()
         while not self._stop.is_set():
             try:
-                row = {**self._row, "at": time.time(), "detail": self._facts()}
+                row = {**self._row, "at": _now(self._broker), "detail": self._facts()}
                 self._broker.call("HSET", self._broker.keys.procs, self.id, json.dumps(row, default=str))
             except MboError:
                 pass  # the service's own loop reports a lost broker
@@ -69,6 +68,22 @@ class Registration:
         with contextlib.suppress(MboError):
             self._broker.call("HDEL", self._broker.keys.procs, self.id)
         self._broker.close()
+
+
+def living(broker: Broker) -> list[dict[str, Any]]:
+    """The rows of processes that live, with `id` and `age_s`, how long ago each was written."""
+    return [row for row in _rows(broker) if row["age_s"] < PROC_DEAD_S]
+
+
+def _rows(broker: Broker) -> list[dict[str, Any]]:
+    now = _now(broker)
+    rows = [{"id": key, **json.loads(text)} for key, text in broker.hash(broker.keys.procs).items()]
+    return [{**row, "age_s": max(0.0, now - float(row["at"]))} for row in rows]
+
+
+def _now(broker: Broker) -> float:
+    """The broker's clock, in s: those of hosts differ."""
+    return broker.time_ms(broker.keys.procs) / 1000
 
 
 def proc_id(role: str) -> str:

@@ -44,7 +44,6 @@ class Pipeline:
             raise
 
     def _shape(self, seen: Overview) -> dict[str, Any]:
-        now = time.time()
         feeds = []
         for feed in seen["feeds"]:
             shards = [
@@ -54,7 +53,7 @@ class Pipeline:
         processes = [
             {
                 "id": row["id"], "role": row["role"], "pid": row["pid"], "host": row["host"],
-                "started": str(round(row["started"] * 1e9)), "age_ms": max(0, round((now - row["at"]) * 1000)),
+                "started": str(round(row["started"] * 1e9)), "age_ms": round(row["age_s"] * 1000),
                 "alive": True, "feeds": row.get("feeds", []), "detail": row.get("detail", {}),
             }
             for row in seen["processes"]

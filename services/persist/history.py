@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from typing import Any
 
 import uvicorn
@@ -35,7 +34,9 @@ def _advertise(config: dict[str, Any], url: str, known: LocalHistory, stop: thre
     while not stop.is_set():
         try:
             feeds = [feed for feed in known.feeds() if not config["feeds"] or feed in config["feeds"]]
-            row = json.dumps({"url": url, "token": config["token"], "at": time.time_ns() // 1_000_000})
+            row = json.dumps(
+                {"url": url, "token": config["token"], "at": broker.time_ms(broker.keys.history)}
+            )
             if feeds:
                 broker.call("HSET", broker.keys.history, *(part for feed in feeds for part in (feed, row)))
             said.update(feeds)

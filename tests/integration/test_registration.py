@@ -9,6 +9,7 @@ import pytest
 
 from shared import registration as module
 from shared.broker import Broker
+from shared.pipeline import overview
 from shared.registration import PROC_FORGET_S, Registration
 from shared.settings import ServiceSettings
 from tests.support import eventually
@@ -27,6 +28,24 @@ def test_a_process_is_listed_while_it_lives_and_the_long_dead_are_forgotten(
     finally:
         registration.close()
     assert set(broker.hash(broker.keys.procs)) == {"just-killed"}
+
+
+@pytest.mark.parametrize("wrong_s", [-60, 60])
+def test_a_host_whose_clock_is_wrong_is_listed_all_the_same(
+    broker_url: str, prefix: str, broker: Broker, monkeypatch: pytest.MonkeyPatch, wrong_s: int
+) -> None:
+    monkeypatch.setattr(module, "REGISTER_S", 60)
+    true = time.time
+    with monkeypatch.context() as there:
+        there.setattr(time, "time", lambda: true() + wrong_s)
+        registration = Registration(ServiceSettings(broker=broker_url, prefix=prefix), "book", "", dict)
+        eventually(lambda: broker.hash(broker.keys.procs))
+    try:
+        (row,) = overview(broker)["processes"]
+    finally:
+        registration.close()
+    assert row["id"] == registration.id
+    assert row["age_s"] < 30
 
 
 def test_facts_that_cannot_be_had_once_do_not_end_the_listing(

@@ -155,6 +155,16 @@ def test_an_advertisement_that_has_not_been_renewed_is_not_believed(broker: Brok
         directory.history("feed")
 
 
+def test_an_advertisement_is_judged_by_the_brokers_clock(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"url": "http://127.0.0.1:9", "token": "x", "at": broker.time_ms(broker.keys.history)}
+    broker.call("HSET", broker.keys.history, "feed", json.dumps(row))
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + 60)
+    assert Directory(broker).feeds() == ["feed"]
+
+
 def test_lag_is_the_age_of_the_oldest_record_not_of_the_read(broker: Broker, tmp_path: Path) -> None:
     """A writer an hour behind reads and commits without a pause: each record it holds was read a moment ago."""
     feed = Feed(broker)
