@@ -21,6 +21,7 @@ from shared.errors import WireError
 from shared.orderbook.shard import ShardState
 from shared.wire.codec import decode_in, decode_out
 from shared.wire.keys import parse_id, stream_id
+from shared.wire.reading import E, placed
 
 log = logs.get("gateway")
 
@@ -174,16 +175,8 @@ class Reader:
         records = 0
         for entry in entries:
             at, last = parse_id(entry.id)
-            try:
-                decoded = decode_out(entry.d)
-            except WireError as error:
-                log.error(
-                    "entry not readable",
-                    feed=key.feed,
-                    shard=key.shard,
-                    id=entry.id.decode(),
-                    detail=str(error),
-                )
+            decoded = self._decoded(key, entry, decode_out)
+            if decoded is None:
                 self._lost_place(key, (session, ordinal))
                 break
             start = last - decoded.n
@@ -208,9 +201,24 @@ class Reader:
         self.need(Need(key, at))
 
     def _take_in(self, key: ShardKey, entries: list[Entry], items: list[Item]) -> None:
-        items.extend(Item("in", key, parse_id(entry.id)[0], decode_in(entry.d)) for entry in entries)
+        for entry in entries:  # orders that have come to one that is not readable find a gap there
+            decoded = self._decoded(key, entry, decode_in)
+            if decoded is not None:
+                items.append(Item("in", key, parse_id(entry.id)[0], decoded))
         self.orders[key] = parse_id(entries[-1].id)
         metrics.get("mbo_gateway_entries_total").labels(key.feed, "in").inc(len(entries))
+
+    @staticmethod
+    def _decoded(key: ShardKey, entry: Entry, decode: Callable[[bytes], E]) -> E | None:
+        """None, counted and in the log, if it is no entry of its stream."""
+        try:
+            return placed(entry.id, decode(entry.d))
+        except WireError as error:
+            metrics.get("mbo_service_errors_total").labels("gateway", "WireError").inc()
+            log.error(
+                "entry not readable", feed=key.feed, shard=key.shard, id=entry.id.decode(), detail=str(error)
+            )
+            return None
 
     # -- orders --------------------------------------------------------------------------------------------------------
 

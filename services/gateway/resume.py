@@ -21,6 +21,7 @@ from shared.errors import Gap, MboError
 from shared.orderbook.shard import ShardState
 from shared.wire.codec import InEntry, OutEntry, decode_in, decode_out
 from shared.wire.keys import parse_id, stream_id
+from shared.wire.reading import placed
 
 log = logs.get("gateway")
 E = TypeVar("E", InEntry, OutEntry)
@@ -164,7 +165,7 @@ def _range(
             raise Gap(f"the stream ends at {stream_id(*here)}, {stream_id(*until)} is needed")
         for raw, fields in reply:
             session, last = parse_id(raw)
-            entry = decode(fields[1])
+            entry = placed(raw, decode(fields[1]))
             if (entry.first > here.ordinal + 1) if session == here.session else (entry.first > 1):
                 raise Gap(f"ordinals after {stream_id(*here)} are no longer in the stream")
             yield session, entry

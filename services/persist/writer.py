@@ -27,6 +27,7 @@ from shared.errors import Gap, StoreError
 from shared.history_types import stored_entry
 from shared.wire.codec import InEntry, decode_in
 from shared.wire.keys import parse_id, stream_id
+from shared.wire.reading import placed
 
 log = logs.get("persist")
 
@@ -143,7 +144,7 @@ class FeedWriter:
         pending: list[InEntry] = []
         for item in raw:
             session, _ = parse_id(item.id)
-            entry = decode_in(item.d)
+            entry = placed(item.id, decode_in(item.d))
             if session < shard.session or (session == shard.session and entry.last <= shard.ordinal):
                 continue  # sent again after the broker lost its tail: stored already
             if session > shard.session:
@@ -203,7 +204,7 @@ class FeedWriter:
         """The begin of a session that `:in` no longer has, from the journal's feed-back."""
         back = self._broker.keys.shard(self.feed, shard.number, "back")
         for item in self._broker.read({back: stream_id(session, 0)}, count=1).get(back, []):
-            entry = decode_in(item.d)
+            entry = placed(item.id, decode_in(item.d))
             if parse_id(item.id)[0] == session and entry.first == 1:
                 return entry
         return None
@@ -218,7 +219,7 @@ class FeedWriter:
             pending: list[InEntry] = []
             for item in found:
                 number, _ = parse_id(item.id)
-                entry = decode_in(item.d)
+                entry = placed(item.id, decode_in(item.d))
                 if number != shard.session or entry.first > shard.ordinal + 1 or shard.ordinal + 1 >= upto:
                     break
                 if entry.last <= shard.ordinal:

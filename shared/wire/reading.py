@@ -1,20 +1,32 @@
-"""How every reader of `:in` follows a stream: contiguous ordinals, overlaps sliced, gaps raised."""
+"""How readers follow a stream: entries where their IDs say, contiguous ordinals, overlaps sliced, gaps raised."""
 
 from __future__ import annotations
 
-from shared.errors import Gap
+from typing import TypeVar
+
+from shared.errors import Gap, WireError
 from shared.records import joined
-from shared.wire.codec import InEntry
-from shared.wire.keys import parse_id
+from shared.wire.codec import InEntry, OutEntry
+from shared.wire.keys import parse_id, stream_id
+
+E = TypeVar("E", InEntry, OutEntry)
+
+
+def placed(entry_id: bytes | str, entry: E) -> E:
+    """`entry`, if it ends at the ordinal its ID says; WireError if not: it is damaged, or of another stream."""
+    at = parse_id(entry_id)
+    if at[1] != entry.last:
+        raise WireError(f"entry {stream_id(*at)} says it holds the ordinals {entry.first} to {entry.last}")
+    return entry
 
 
 def follow(session: int, ordinal: int, entry_id: bytes | str, entry: InEntry) -> InEntry | None:
     """What of `entry` is new to a reader at (session, ordinal); None if nothing is.
 
     After a broker lost its last second, batches come back with other boundaries: what the reader has is sliced off.
-    Raises Gap if ordinals between are missing.
+    Raises Gap if ordinals between are missing, WireError as `placed`.
     """
-    at_session, last = parse_id(entry_id)
+    at_session, last = parse_id(entry_id)[0], placed(entry_id, entry).last
     if at_session < session or (at_session == session and last <= ordinal):
         return None
     have = ordinal if at_session == session else 0

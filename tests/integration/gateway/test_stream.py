@@ -6,7 +6,9 @@ import pytest
 
 from services.gateway import vector
 from services.gateway.vector import ShardKey
+from shared import metrics
 from shared.broker import Broker
+from shared.wire.keys import stream_id
 from tests.support import eventually
 from tests.support.feed import Feed
 from tests.support.gateway import Gateway
@@ -324,6 +326,27 @@ def test_a_reader_that_lost_its_place_reloads_and_sends_a_snapshot(
     (view,) = fold(stream.events).values()
     assert view["bids"] == {"99": (1, 1), "98": (1, 1), "97": (1, 1)}
     assert len(stream.all("hello")) == 2
+
+
+@pytest.mark.parametrize("stream", ["in", "out"])
+def test_an_entry_that_is_not_of_its_stream_is_counted_and_not_folded(
+    gateway: Gateway, feed: Feed, stream: str
+) -> None:
+    feed.records(rows(add(1, "B", 99.5)))
+    client = Stream(gateway.url, "symbols=ONE&channels=book,mbo&depth=all")
+    client.first("snapshot", lambda e: e["channel"] == "mbo")
+    feed.image()
+    name = feed.broker.keys.shard(feed.name, 0, stream)
+    foreign = feed.broker.last_ids([name])[0]
+    assert foreign is not None
+    errors = metrics.get("mbo_service_errors_total").labels("gateway", "WireError")
+    before = errors._value.get()
+    feed.broker.call("XADD", name, stream_id(feed.session, feed.ordinals[0] + 1), "d", foreign.d)
+    eventually(lambda: errors._value.get() > before)
+    assert gateway.failure is None
+    if stream == "out":
+        eventually(lambda: gateway.json("/v1/book/ONE")["stale"])
+    assert book_of(gateway) == {"bids": {"99.5": (1, 1)}, "asks": {}}
 
 
 def test_bars_grow_and_close(gateway: Gateway, feed: Feed) -> None:

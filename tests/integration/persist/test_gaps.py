@@ -11,6 +11,7 @@ from services.ingest.router import split
 from services.persist.local import LocalHistory
 from shared.broker import Broker
 from shared.clock import ManualClock
+from shared.errors import WireError
 from shared.wire.codec import encode_control, encode_records
 from tests.integration.ingest.test_feedback import LiveFeed
 from tests.integration.ingest.test_publisher import MAPPING, SHARDS
@@ -96,6 +97,19 @@ def test_a_live_feed_that_went_past_persist_is_recorded_whole(
         assert "gap" not in [body["type"] for body in controls.values()]
     assert any(broker.call("EXISTS", live.key(shard, "back")) for shard in range(SHARDS))
     live.broker.close()
+
+
+def test_an_entry_that_is_not_of_its_stream_is_not_recorded(
+    broker: Broker, broker_url: str, prefix: str, tmp_path: Path
+) -> None:
+    feed = Feed(broker)
+    recorder = writer(broker_url, prefix, tmp_path)
+    recorder.open()
+    drain(recorder)
+    feed.put(0, 11, encode_records(random_rows(10), 12, 0, 0, 0))
+    with pytest.raises(WireError, match="1-11"):
+        recorder.poll()
+    recorder.close()
 
 
 def test_a_gap_that_nothing_fills_is_recorded_and_makes_the_books_stale(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.errors import Gap
+from shared.errors import Gap, WireError
 from shared.records import MBO
 from shared.wire.codec import InEntry
 from shared.wire.reading import follow, until
@@ -44,6 +44,12 @@ def test_a_new_session_begins_at_one() -> None:
     assert ordinals(follow(1, 90, b"2-2", entry(1, 2))) == [1, 2]
     with pytest.raises(Gap):
         follow(1, 90, b"2-9", entry(5, 5))
+
+
+@pytest.mark.parametrize("entry_id", [b"1-8", b"1-6", "2-1"])
+def test_an_entry_that_does_not_end_where_its_id_says_is_refused(entry_id: bytes | str) -> None:
+    with pytest.raises(WireError, match=r"entry [12]-[168] says .* 5 to 7"):
+        follow(1, 4, entry_id, entry(5, 3))
 
 
 def test_until_cuts() -> None:
