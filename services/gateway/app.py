@@ -89,6 +89,10 @@ class App:
             return
         extra: list[tuple[bytes, bytes]] = []
         try:
+            if scope["http_version"] != "1.1":
+                # answers are chunked, which older versions cannot read
+                detail = "use HTTP/1.1: nginx with `proxy_http_version 1.1`"
+                raise Problem(505, "http-version", "HTTP version not supported", detail)
             origin = self.context.access.check_names(scope)
             if origin is not None:
                 extra = cors_headers(origin)

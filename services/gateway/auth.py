@@ -61,7 +61,7 @@ class Access:
     # -- Host and Origin -----------------------------------------------------------------------------------------------
 
     def check_names(self, scope: Any) -> str | None:
-        """The request's Origin if CORS allows it, else None; Problem for a Host or Origin that is not ours.
+        """The request's Origin if CORS allows it, else None; Problem for a Host or Origin that is not ours, or two.
 
         Without this any web page could read a loopback gateway through a name of its own (DNS rebinding).
         """
@@ -69,6 +69,8 @@ class Access:
         origin: str | None = None
         for name, value in scope["headers"]:
             if name == b"host":
+                if host is not None:
+                    raise Problem(400, "host", "Two hosts", "send one Host header")
                 host = value.decode("latin-1").lower()
             elif name == b"origin":
                 origin = value.decode("latin-1").lower()

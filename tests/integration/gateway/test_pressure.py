@@ -232,6 +232,13 @@ def _hostile(gateway: Gateway | GatewayProcess, feed: Feed, connections: int) ->
         (b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 404"),
         (b"GET /v1/stream?symbols=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 4"),
         (b"GET /v1/book/ONE HTTP/1.1\r\n\r\n", b"HTTP/1.1 4"),
+        (b"GET /v1/stream?symbols=ONE HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 505"),
+        (b"GET /docs HTTP/1.0\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 505"),
+        (
+            b"GET /v1/stream?symbols=ONE HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+            b"HTTP/1.1 400",
+        ),
+        (b"GET /v1/book/ONE HTTP/1.1\r\nHost: evil.test\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 400"),
     ],
     ids=[
         "long-header",
@@ -242,6 +249,10 @@ def _hostile(gateway: Gateway | GatewayProcess, feed: Feed, connections: int) ->
         "odd-path",
         "odd-query",
         "no-host",
+        "old-stream",
+        "old-page",
+        "two-hosts-stream",
+        "two-hosts",
     ],
 )
 def test_a_request_over_a_limit_is_refused(gateway: Gateway, request_bytes: bytes, answer: bytes) -> None:
