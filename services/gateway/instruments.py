@@ -136,6 +136,23 @@ class Directory:
         """Every instrument, by (symbol, feed, id)."""
         return sorted(self.by_id.values(), key=lambda i: (i.symbol, i.feed, i.instrument_id))
 
+    def symbols(self) -> list[Instrument]:
+        """The instrument of every symbol (see `resolve`), by (symbol, feed)."""
+        found = [i for ids in self._index().values() for i in self._newest(ids)]
+        return sorted(found, key=lambda i: (i.symbol, i.feed))
+
+    def _newest(self, found: Iterable[Instrument]) -> Iterable[Instrument]:
+        """Of ids with one symbol, that of each feed whose book changed last."""
+        newest: dict[str, Instrument] = {}
+        for instrument in found:
+            known = newest.get(instrument.feed)
+            if known is None or self.changed(instrument) > self.changed(known):
+                newest[instrument.feed] = instrument
+        return newest.values()
+
+    def other_ids(self, instrument: Instrument) -> list[int]:
+        return sorted(i.instrument_id for i in self.namesakes(instrument))
+
     def namesakes(self, instrument: Instrument) -> list[Instrument]:
         """Other ids of the feed with its symbol: an id is of one day only, so a symbol may have another tomorrow."""
         found = self._index().get(instrument.symbol, ())
@@ -149,12 +166,7 @@ class Directory:
         if text == ALL_SYMBOLS:
             return self.all()
         if found := self._index().get(text):
-            newest: dict[str, Instrument] = {}
-            for instrument in found:
-                known = newest.get(instrument.feed)
-                if known is None or self.changed(instrument) > self.changed(known):
-                    newest[instrument.feed] = instrument
-            return list(newest.values())
+            return list(self._newest(found))
         dataset, colon, rest = text.partition(":")
         if colon:
             wanted: Iterable[Instrument] = self.resolve(rest) if rest and rest != ALL_SYMBOLS else self.all()

@@ -47,6 +47,19 @@ def test_a_symbol_is_the_id_that_trades_now(gateway: Gateway, feed: Feed) -> Non
 def test_a_stream_of_a_symbol_follows_it_to_its_next_id(gateway: Gateway, feed: Feed, symbol: str) -> None:
     stream = Stream(gateway.url, ALL.replace("ONE", symbol))
     by_id = Stream(gateway.url, ALL.replace("ONE", "1"))
+def test_a_symbol_is_one_row_of_the_instruments(gateway: Gateway, feed: Feed) -> None:
+    def listed(query: str = "") -> list[tuple[int, list[int]]]:
+        found = gateway.json(f"/v1/instruments{query}")
+        assert found["total"] == len(found["instruments"])
+        return [(row["instrument_id"], row["other_ids"]) for row in found["instruments"]]
+
+    assert listed() == [(1, [8])]
+    feed.records(day(2, 101.0, instrument_id=8))
+    gateway.caught_up(feed)
+    for query in ("", "?search=1", "?search=8", "?limit=1"):
+        assert listed(query) == [(8, [1])]
+
+
     stream.first("snapshot", lambda e: e["channel"] == "mbo")
     by_id.first("snapshot", lambda e: e["channel"] == "mbo")
     feed.records(day(2, 101.0, instrument_id=8))

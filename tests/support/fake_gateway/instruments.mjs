@@ -53,7 +53,7 @@ export const live = named.map((i) => i.symbol);
 
 export function answer(i, first, last) {
   return {
-    symbol: i.symbol, instrument_id: i.id, dataset: i.dataset, feed: i.feed, shard: i.shard, publishers: i.publishers,
+    symbol: i.symbol, instrument_id: i.id, other_ids: [], dataset: i.dataset, feed: i.feed, shard: i.shard, publishers: i.publishers,
     tick_size: decimal(i.tick), multiplier: i.multiplier ?? null, currency: i.currency ?? null, expiration: null,
     first: first ? String(first) : null, last: last ? String(last) : null, stale: Boolean(i.override?.stale),
     crossed: Boolean(i.override?.crossed), live: true,

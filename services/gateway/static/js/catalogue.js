@@ -1,5 +1,9 @@
 import { get } from "./api.js";
 
+/** What names a row beside its bare symbol, which rows of two datasets may share. */
+const specs = (row) => [`${row.dataset}:${row.symbol}`,
+  ...[row.instrument_id, ...row.other_ids].flatMap((id) => [String(id), `${row.dataset}:${id}`])];
+
 /** What instruments there are: looked up by search, never all at once into the page (there may be many thousands). */
 export class Catalogue {
   constructor() {
@@ -9,7 +13,7 @@ export class Catalogue {
 
   keep(rows) {
     for (const row of rows) {
-      for (const key of [`${row.dataset}:${row.symbol}`, `${row.dataset}:${row.instrument_id}`, String(row.instrument_id)]) this.bySpec.set(key, row);
+      for (const spec of specs(row)) this.bySpec.set(spec, row);
       if (!this.bySpec.has(row.symbol)) this.bySpec.set(row.symbol, row);
     }
     return rows;
@@ -23,13 +27,13 @@ export class Catalogue {
   }
 
   /** Which of these specs no feed has. */
-  async missing(specs) {
-    const found = await Promise.all(specs.map(async (spec) => {
+  async missing(wanted) {
+    const found = await Promise.all(wanted.map(async (spec) => {
       const symbol = spec.includes(":") ? spec.slice(spec.indexOf(":") + 1) : spec;
       const { instruments } = await this.search(/^\d+$/.test(symbol) ? "" : symbol, { limit: 1000 });
-      return instruments.some((row) => [row.symbol, `${row.dataset}:${row.symbol}`, String(row.instrument_id), `${row.dataset}:${row.instrument_id}`].includes(spec));
+      return instruments.some((row) => row.symbol === spec || specs(row).includes(spec));
     }));
-    return specs.filter((_, k) => !found[k]);
+    return wanted.filter((_, k) => !found[k]);
   }
 
   /** Facts of one spec into an Instrument, when they come. */
