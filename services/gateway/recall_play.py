@@ -20,7 +20,7 @@ from services.gateway.recall_rows import Asked
 from services.gateway.subscription import Subscription
 from services.gateway.topic import Topic
 from services.gateway.vector import Position, ShardKey
-from shared.history_client import History, HistoryError, SessionInfo, replay
+from shared.history_client import History, HistoryError, SessionInfo, Span, replay
 from shared.orderbook.shard import ShardState
 from shared.units import F_LAST, UNDEF_TS
 from shared.wire.codec import InEntry, OutEntry
@@ -29,7 +29,7 @@ QUANTUM_NS = 5_000_000  # shards interleave, and a paced replay is written, as f
 ALONE_NS = 1_000_000_000  # of one shard at full speed: there is nothing to interleave with
 WRITE_BYTES = 32_768
 MAX_SLEEP_S = 0.5
-Step = tuple[int, ShardKey, InEntry]
+Step = tuple[int, ShardKey, InEntry | None]  # None: a symbol goes on with another id, of that shard
 
 
 class _Plan(NamedTuple):
@@ -38,6 +38,7 @@ class _Plan(NamedTuple):
     history: History
     info: SessionInfo
     instruments: list[Instrument]
+    others: list[tuple[Span, Instrument]]  # ids that their symbols have at other times
 
 
 class Player:
@@ -60,6 +61,7 @@ class Player:
         self.topics: dict[ShardKey, ShardTopics] = {}
         self.order: list[Topic] = []
         self.recorded: dict[str, int] = {}  # by view: the shard's last ordinal that was stored when we began
+        self._fresh: list[Topic] = []  # of an id that a symbol has gone on with: to be announced
         self._due: dict[Topic, int] = {}
         self._waiting: set[Topic] = set()
         self.at: dict[ShardKey, Position] = {}  # what has been applied: the id of the next write
@@ -70,23 +72,52 @@ class Player:
         )
         first = min(plan.info.first_ts for plan in plans)
         self.begins = 0 if self.resumed else max(job["start"] or 0, first)
-        alone = len({i.key for plan in plans for i in plan.instruments}) == 1
-        played = [self._open(plan, at if self.resumed else None, alone) for plan in plans]
+        if not self.resumed:
+            at = {}
+        later = [(plan, *change) for plan in plans for change in self._changes(plan, at)]
+        keys = {i.key for plan in plans for i in plan.instruments} | {i.key for _, _, i in later}
+        self._quantum_ns = _quantum(job, alone=len(keys) == 1)
+        played = [self._open(plan, {i.shard for i in plan.instruments}, job["start"], at) for plan in plans]
         for plan in plans:
-            self._add_views(plan, wanted)
-        self.steps: Iterator[Step] = heapq.merge(*played, key=lambda step: step[0])
+            self._add_views(plan, plan.instruments, wanted)
+        others = [self._go_on(plan, ts, instrument, wanted) for plan, ts, instrument in later]
+        self.steps: Iterator[Step] = heapq.merge(*others, *played, key=lambda step: step[0])
 
-    def _open(self, plan: _Plan, at: dict[ShardKey, Position] | None, alone: bool) -> Iterator[Step]:
-        """Take the plan's shards as they stood at the start, or at the position to resume; what follows."""
+    def _changes(self, plan: _Plan, at: dict[ShardKey, Position]) -> Iterator[tuple[int, Instrument]]:
+        """(ts_recv of its first record, instrument) of ids that symbols go on with; those before `at` are taken now."""
+        if not plan.others:
+            return
+        info = plan.info
+        start = plan.history.position(info.feed, info.run, (self.job["start"] or info.first_ts) - 1)
+        for span, instrument in plan.others:
+            first = next(plan.history.records(span, end=self.job["end"]), None)
+            if first is None or (ordinal := int(first.ordinals[0])) <= start[span.shard]:
+                continue
+            if instrument.key in at and ordinal <= at[instrument.key].ordinal:
+                plan.instruments.append(instrument)
+            else:
+                yield int(first.rows["ts_recv"][0]), instrument
+
+    def _go_on(self, plan: _Plan, ts: int, instrument: Instrument, wanted: Subscription) -> Iterator[Step]:
+        """What follows of an id that a symbol goes on with at `ts`; its shard is read from then on only."""
+        ts -= ts % self._quantum_ns  # where the step that holds its first record may begin
+        yield ts, instrument.key, None
+        steps = iter(()) if instrument.key in self.shards else self._open(plan, {instrument.shard}, ts, {})
+        self._fresh += self._add_views(plan, [instrument], wanted)
+        yield from steps
+
+    def _open(
+        self, plan: _Plan, shards: set[int], start: int | None, at: dict[ShardKey, Position]
+    ) -> Iterator[Step]:
+        """Take shards as they stood at the start, or at the position to resume; what follows."""
         info, job = plan.info, self.job
-        shards = sorted({i.shard for i in plan.instruments})
         self.state.directory.feeds[info.feed] = Feed(
             info.feed, info.dataset, info.shards, info.session, info.state, info.policy
         )
         played = replay(
-            plan.history, info.feed, info.run, shards, start=job["start"], end=job["end"],
-            quantum_ns=_quantum(job, alone),
-            after={n: at[ShardKey(info.feed, n)].ordinal for n in shards} if at is not None else None,
+            plan.history, info.feed, info.run, sorted(shards), start=start, end=job["end"],
+            quantum_ns=self._quantum_ns,
+            after={n: at[ShardKey(info.feed, n)].ordinal for n in shards} if at else None,
         )  # fmt: skip
         for shard, state in played.states.items():
             key = ShardKey(info.feed, shard)
@@ -97,8 +128,10 @@ class Player:
             self.state.books[key].orders = state
         return _keyed(played, info.feed)
 
-    def _add_views(self, plan: _Plan, wanted: Subscription) -> None:
-        for instrument in plan.instruments:
+    def _add_views(self, plan: _Plan, instruments: list[Instrument], wanted: Subscription) -> list[Topic]:
+        """The views of instruments that there are not yet."""
+        fresh = []
+        for instrument in instruments:
             topics = self.topics.setdefault(instrument.key, ShardTopics())
             for key in wanted.keys(instrument):
                 topic = KINDS[key.channel](
@@ -107,28 +140,33 @@ class Player:
                 if all(topic.view != other.view for other in topics.of(instrument.instrument_id)):
                     topics.add(topic)
                     self.recorded[topic.view] = plan.info.offsets[instrument.shard]
-                    self.order.append(topic)
+                    fresh.append(topic)
+        self.order += fresh
+        return fresh
 
     def hello(self, ts: int) -> bytes:
         """hello, the rebuilt snapshots of the start (of a resume: where one is not exact without), and the id."""
-        for books in self.state.books.values():
-            books.stamps = (ts, ts, ts)
-        starts = [topic.start(ts) for topic in self.order if not self._goes_on(topic)]
-        return b"".join((self._hello(), *starts, self.id()))
+        return self._announced(self.order, ts, self.resumed) + self.id()
+
+    def appeared(self, ts: int) -> bytes:
+        """hello and snapshots of ids that symbols have gone on with since this was asked last."""
+        fresh, self._fresh = self._fresh, []
+        return self._announced(fresh, ts, resumed=False) if fresh else b""
+
+    def _announced(self, topics: list[Topic], ts: int, resumed: bool) -> bytes:
+        exact = {topic for topic in topics if resumed and topic.key.channel in ("trades", "mbo")}
+        for topic in topics:
+            topic.books.stamps = (ts, ts, ts)
+        views = [topic.announce(topic in exact, topic.q) for topic in topics]
+        heartbeat_s, columns = self.job["heartbeat_s"], self.job["columns"]
+        hello = blocks.hello(
+            "replay", views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=None, now_ns=time.time_ns()
+        )
+        return b"".join((hello, *(topic.start(ts) for topic in topics if topic not in exact)))
 
     def id(self) -> bytes:
         """The id-only block that closes a write."""
         return vector.id_block(self.at)
-
-    def _goes_on(self, topic: Topic) -> bool:
-        return self.resumed and topic.key.channel in ("trades", "mbo")
-
-    def _hello(self) -> bytes:
-        views = [topic.announce(self._goes_on(topic), topic.q) for topic in self.order]
-        heartbeat_s, columns = self.job["heartbeat_s"], self.job["columns"]
-        return blocks.hello(
-            "replay", views, heartbeat_s=heartbeat_s, columns=columns, expires_ns=None, now_ns=time.time_ns()
-        )
 
     def apply(self, ts: int, key: ShardKey, entry: InEntry) -> bytes:
         """The events of one piece of one shard."""
@@ -196,14 +234,21 @@ def _plans(asked: Asked, sessions: dict[str, int]) -> list[_Plan]:
         info = history.pick(feed, job.get("session") or sessions.get(feed), job.get("start"))
         if not info.records:
             raise HistoryError(f"nothing of feed {feed} is recorded yet")
-        span = history.span_at(feed, name, info.run, job.get("start") or info.first_ts)
-        known = {i.instrument_id: i.publishers for i in history.instruments(feed, info.run)}
-        number, text = span.instrument_id, span.symbol or str(span.instrument_id)
-        plan = plans.setdefault((feed, info.run), _Plan(history, info, []))
-        plan.instruments.append(
-            Instrument(feed, info.dataset, span.shard, number, text, tuple(known.get(number, ())))
+        now = history.span_at(feed, name, info.run, job.get("start") or info.first_ts)
+        known = {i.instrument_id: tuple(i.publishers) for i in history.instruments(feed, info.run)}
+        plan = plans.setdefault((feed, info.run), _Plan(history, info, [], []))
+        plan.instruments.append(_instrument(info, now, known))
+        plan.others.extend(
+            (span, _instrument(info, span, known))
+            for span in history.spans(feed, name, run=info.run)
+            if span.instrument_id != now.instrument_id
         )
     return list(plans.values())
+
+
+def _instrument(info: SessionInfo, span: Span, publishers: dict[int, tuple[int, ...]]) -> Instrument:
+    number, symbol = span.instrument_id, span.symbol or str(span.instrument_id)
+    return Instrument(info.feed, info.dataset, span.shard, number, symbol, publishers.get(number, ()))
 
 
 def _reached(info: SessionInfo, at: Position | None, shard: int) -> bool:
@@ -237,14 +282,20 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
     clock: tuple[float, int] | None = None  # wall time of a market time
     last_ts = start
     for ts, key, entry in player.steps:
-        if speed and (clock or entry.records is not None):  # controls before the first record have no time
+        # controls before the first record have no time
+        if speed and (clock or entry is None or entry.records is not None):
             clock = clock or (time.monotonic(), player.begins or ts)
             due = clock[0] + (ts - clock[1]) / 1e9 / speed
             if due > time.monotonic() and held:
                 yield b"".join((*held, player.id()))
                 held, size = [], 0
             yield from _wait(due, heartbeat_s)
+        if entry is None:
+            continue
         last_ts = max(last_ts, ts)
+        if appeared := player.appeared(last_ts):
+            held.append(appeared)
+            size += len(appeared)
         if waited := player.overdue(ts):
             held.append(waited)
             size += len(waited)
@@ -259,7 +310,8 @@ def _stream(player: Player, speed: float, heartbeat_s: float, start: int) -> Ite
         if size >= WRITE_BYTES:
             yield b"".join((*held, player.id()))
             held, size = [], 0
-    yield b"".join((*held, player.overdue(None), player.id(), blocks.bye(REPLAYED, recorded=player.recorded)))
+    held += [player.appeared(last_ts), player.overdue(None), player.id()]
+    yield b"".join((*held, blocks.bye(REPLAYED, recorded=player.recorded)))
 
 
 def _wait(due: float, heartbeat_s: float) -> Iterator[bytes]:
