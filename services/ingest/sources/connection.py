@@ -33,7 +33,7 @@ Why = Literal[
     "closed",  # by the gateway, in order
     "broken",
     "unreachable",
-    "refused",  # authentication said no
+    "refused",  # authentication said no, or the client to what it was to send
     "silent",
     "damaged",  # by us: what it sent is no DBN
     "snapshot",  # by us: to subscribe with a snapshot
@@ -99,7 +99,7 @@ class LiveConnection:
         self._loop.run_forever()
 
     def connect(self, subscriptions: list[Subscription]) -> None:
-        """Connect after a pause that grows with every attempt since the last data; does not block."""
+        """Connect after a pause that grows with every attempt since `brought_something`; does not block."""
         self._dropped = None
         asyncio.run_coroutine_threadsafe(self._begin(subscriptions), self._loop)
 
@@ -108,7 +108,10 @@ class LiveConnection:
             wait = min(FIRST_WAIT_S * 2 ** min(self._attempts - 1, 12), MAX_WAIT_S)
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
         self._attempts += 1
-        lost = await self._session(subscriptions)
+        try:
+            lost = await self._session(subscriptions)
+        except Exception as error:  # noqa: BLE001 - the client raises BentoError(text) or ValueError(text): no more is known
+            lost = Lost("refused", str(error))
         self._transport = None
         self.events.put(Lost(self._dropped or lost.why, lost.text))
 
@@ -125,21 +128,23 @@ class LiveConnection:
             return Lost("unreachable", f"{where} cannot be reached: {str(error) or 'timed out'}")
         self._transport = transport
         try:
-            either: set[asyncio.Future[Any]] = {protocol.authenticated, protocol.disconnected}
-            done, _ = await asyncio.wait(
-                either,
-                timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED,
-            )  # fmt: skip
-            if protocol.authenticated not in done:
-                return Lost(
-                    "unreachable", f"{where} {'closed before it answered' if done else 'does not answer'}"
-                )
-            session_id = protocol.authenticated.result()
-        except Exception as error:  # noqa: BLE001 - the client raises BentoError(text); the text is all there is
-            return Lost("refused", str(error))
+            return await self._talk(protocol, where, subscriptions)
         finally:
-            if not protocol.authenticated.done():
-                protocol.authenticated.cancel()
+            transport.abort()
+
+    async def _talk(
+        self, protocol: DatabentoLiveProtocol, where: str, subscriptions: list[Subscription]
+    ) -> Lost:
+        either: set[asyncio.Future[Any]] = {protocol.authenticated, protocol.disconnected}
+        done, _ = await asyncio.wait(
+            either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )  # fmt: skip
+        if protocol.authenticated not in done:
+            protocol.authenticated.cancel()
+            return Lost(
+                "unreachable", f"{where} {'closed before it answered' if done else 'does not answer'}"
+            )
+        session_id = protocol.authenticated.result()
         for each in subscriptions:
             protocol.subscribe(
                 schema=each.schema, symbols=list(self._symbols) or "ALL_SYMBOLS", stype_in=self._stype_in,
@@ -148,10 +153,7 @@ class LiveConnection:
         protocol.start()
         self._last_data = self._loop.time()
         self.events.put(Up(session_id))
-        try:
-            return await self._until_lost(protocol)
-        finally:
-            transport.abort()
+        return await self._until_lost(protocol)
 
     async def _until_lost(self, protocol: DatabentoLiveProtocol) -> Lost:
         while True:
@@ -167,12 +169,15 @@ class LiveConnection:
 
     def _received(self, data: bytes) -> None:
         self._last_data = self._loop.time()
-        self._attempts = 0
         self._pending += len(data)
         self.events.put(data)
         if self._pending > MAX_PENDING_BYTES and self._transport is not None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+
+    def brought_something(self) -> None:
+        """Records or a heartbeat: the next connection need not wait. Metadata and an error are nothing."""
+        self._attempts = 0
 
     def taken(self, count: int) -> None:
         """`count` bytes were taken from the queue: reading goes on if it was stopped."""

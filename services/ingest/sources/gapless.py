@@ -222,6 +222,8 @@ class GaplessStream:
         return items
 
     def _records(self, records: Rows) -> list[Logical]:
+        assert self._connection is not None
+        self._connection.brought_something()
         before = self.tracker.newest_recv
         items: list[Logical] = []
         kept = 0
@@ -269,10 +271,12 @@ class GaplessStream:
         """What a gateway's message means; all but heartbeats are journaled."""
         if message.kind not in ("system", "error"):
             return [(message, raw)]
+        assert self._connection is not None
         dataset, code, text = self._options.dataset, message.fields["code"], message.fields["text"]
         items: list[Logical] = [(message, raw)]
         if code == "heartbeat":
             self._counts.heartbeats.inc()
+            self._connection.brought_something()
             self.is_over = self._options.end is not None and message.ts_event >= self._options.end
             return self._whole() if self.tracker.newest_recv else []
         if code == "slow_reader_warning":

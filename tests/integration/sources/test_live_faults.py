@@ -51,6 +51,32 @@ def test_too_many_sessions_are_waited_for(
     assert counted("reconnects_total", why="refused") == 3
 
 
+def test_a_gateway_that_does_not_answer_is_hung_up_on(
+    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch, counted: Count
+) -> None:
+    """What is left open counts towards the account's limit of sessions."""
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
+    gateway.mute = 2
+    assert same(Taken(live()).until(COUNT).records, market_rows)
+    assert counted("reconnects_total", why="unreachable") == 2
+    eventually(lambda: gateway.open_connections == 1)
+
+
+def test_a_gateway_that_lets_us_in_and_brings_nothing_is_not_hammered(
+    gateway: FakeGateway, live: Make, market_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(connection, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(connection.random, "uniform", lambda low, _high: pauses.append(low) or low)
+    gateway.rejects.extend([("try later", dbn.ErrorCode.INTERNAL_ERROR)] * 5)
+    assert same(Taken(live()).until(COUNT).records, market_rows)
+    assert len(pauses) == 5
+
+
+def test_what_the_client_refuses_to_send_ends_with_what_it_says(live: Make) -> None:
+    fails(Taken(live(stype_in="instrument_id", symbols=("ESZ5",))), "ESZ5")
+
+
 def test_an_unknown_symbol_is_said_and_the_others_come(
     live: Make, market_rows: Rows, capsys: Any, counted: Count
 ) -> None:

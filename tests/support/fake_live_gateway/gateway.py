@@ -63,6 +63,7 @@ class FakeGateway:
         self.drops: deque[int] = deque()  # one connection each: bytes of DBN after which it breaks
         self.refusals: deque[str] = deque()  # one connection each: what authentication answers
         self.hang_ups = 0  # connections closed before the greeting
+        self.mute = 0  # connections that are taken and never greeted
         self.oldest_index = 0  # replays from before this record are refused: aged out
         self.rejects: deque[tuple[str, dbn.ErrorCode]] = deque()  # one session each, at its start
         self.break_after: int | None = None  # records of the next snapshot after which the connection breaks
@@ -118,6 +119,10 @@ class FakeGateway:
         assert self._server is not None
         return f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._tasks)
+
     # -- commands -----------------------------------------------------------------------------------------------
 
     def _each(self, what: Callable[[Session], None]) -> None:
@@ -163,6 +168,10 @@ class FakeGateway:
         if self.hang_ups > 0:
             self.hang_ups -= 1
             writer.transport.abort()
+            return
+        if self.mute > 0:
+            self.mute -= 1
+            await reader.read()
             return
         challenge = secrets.token_hex(16)
         writer.write(f"lsg_version=0.6.2\ncram={challenge}\n".encode())
