@@ -60,6 +60,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.interrupts = False  # a signal raises KeyboardInterrupt too
 
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,6 +70,8 @@ class StopFlag:
         if self.event.is_set() and number == signal.SIGINT:
             os._exit(130)
         self.event.set()
+        if self.interrupts:
+            raise KeyboardInterrupt
 
     @property
     def asked(self) -> bool:
@@ -168,7 +171,12 @@ def run(make: Callable[[S], Service], settings: S) -> int:
     short_slices()
     exact_timers()
     keep_memory()
-    service = make(settings)
+    try:
+        stop.interrupts = True  # a source may download for hours before there is a loop that heeds the flag
+        service = make(settings)
+        stop.interrupts = False
+    except KeyboardInterrupt:
+        return 0
     logs.setup(settings.log, settings.log_level, service=role or service.role, pid=os.getpid())
     return serve(service, settings, stop)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +54,26 @@ def test_a_stop_while_the_broker_is_away_is_in_order(
     service = Stopped(stop, error)
     assert serve(service, ServiceSettings(broker=broker_url, prefix=prefix), stop) == status
     assert service.closed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_heeded_while_a_service_is_being_made(number: signal.Signals) -> None:
+    """A historical source downloads there, for hours, and asks whether it may."""
+    code = (
+        "import sys, time\n"
+        "from shared.runner import run\n"
+        "from shared.settings import ServiceSettings\n"
+        "def make(_): print('making', flush=True); time.sleep(60)\n"
+        "sys.exit(run(make, ServiceSettings()))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "making\n"
+            process.send_signal(number)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture
