@@ -133,7 +133,9 @@ class Historical:
         if not ranges:
             self._say(f"{self._options.dataset}: {len(every)} files, all in the cache {self.folder}")
             return every
-        dollars, size = self.cost(ranges)
+        # a job is one range, with days in it that are in the cache
+        ordered = [Range(ranges[0].start, ranges[-1].end)] if self._options.batch else ranges
+        dollars, size = self.cost(ordered)
         names = ", ".join(self._options.symbols) or "ALL_SYMBOLS"
         self._say(
             f"{self._options.dataset} mbo of {names}: {len(ranges)} of {len(every)} days to download, "
@@ -143,7 +145,7 @@ class Historical:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._options.batch:
-                self._batch(ranges)
+                self._batch(ranges, ordered[0])
             else:
                 for number, each in enumerate(ranges, 1):
                     self._stream(each)
@@ -175,10 +177,10 @@ class Historical:
         self._ask(each.name, get)
         part.replace(self.folder / each.name)
 
-    def _batch(self, ranges: list[Range]) -> None:
+    def _batch(self, ranges: list[Range], ordered: Range) -> None:
         """A batch job for all missing days; its id is kept, so that a second run waits for the same job."""
         note = self.folder / "job.json"
-        span = [ranges[0].start, ranges[-1].end]
+        span = [ordered.start, ordered.end]
         job = json.loads(note.read_text()) if note.exists() else {}
         if job.get("span") != span:
             answer: dict[str, Any] = self._ask(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.dbn.metadata import STYPES
+from shared.errors import UsageError
+
 SIM, LIVE, HISTORICAL = "sim", "live", "historical"
 KINDS = (SIM, LIVE, HISTORICAL)
 
@@ -42,3 +45,7 @@ class SourceOptions:
     historical_url: str = ""  # instead of Databento's own
     batch: bool = False  # historical: batch files instead of one stream
     yes: bool = False  # historical: go on without asking when the cost is known
+
+    def __post_init__(self) -> None:
+        if self.stype_in not in STYPES:
+            raise UsageError(f"--stype-in {self.stype_in}: one of {', '.join(STYPES)}")

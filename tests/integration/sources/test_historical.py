@@ -164,6 +164,19 @@ def test_a_batch_job_is_waited_for_and_its_files_go_on_by_byte(
     assert not list(tmp_path.rglob("job.json"))
 
 
+def test_the_cost_of_a_batch_job_is_that_of_what_it_orders(
+    server: FakeHistorical, tmp_path: Path, rows: Rows
+) -> None:
+    """A job is one range: a day of the cache between two that are missing is ordered and paid for again."""
+    make_historical(options(server, tmp_path, start=FIRST + DAY, end=FIRST + 2 * DAY))
+    server.requests.clear()
+    records, _ = drain(make_historical(options(server, tmp_path, batch=True)))
+    assert records.tobytes() == rows.tobytes()
+    (cost,) = [query for path, query in server.requests if path.endswith("get_cost")]
+    job = server.jobs["JOB-1"]["query"]
+    assert (cost["start"], cost["end"]) == (job["start"], job["end"])
+
+
 def test_a_batch_job_that_was_left_is_not_ordered_twice(
     server: FakeHistorical, tmp_path: Path, rows: Rows
 ) -> None:
@@ -190,7 +203,7 @@ def test_an_expired_batch_job_is_said(server: FakeHistorical, tmp_path: Path) ->
         make_historical(options(server, tmp_path, batch=True))
 
 
-@pytest.mark.parametrize("more", [{"dataset": ""}, {"start": None}, {"end": FIRST}])
+@pytest.mark.parametrize("more", [{"dataset": ""}, {"start": None}, {"end": FIRST}, {"stype_in": "ticker"}])
 def test_an_incomplete_request_is_refused(
     server: FakeHistorical, tmp_path: Path, more: dict[str, Any]
 ) -> None:

@@ -214,6 +214,7 @@ def test_a_slow_reader_of_ours_leaves_the_rest_with_the_gateway(
         ({"gateway": "nowhere"}, "host:port"),
         ({"key_file": Path("/no/such/file")}, "key-file"),
         ({"journal_bytes": 5}, "journal-bytes"),
+        ({"stype_in": "ticker"}, "--stype-in ticker: one of instrument_id, raw_symbol"),
     ],
 )
 def test_wrong_options_are_refused(live: Make, options: dict[str, Any], says: str) -> None:
