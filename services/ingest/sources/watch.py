@@ -63,14 +63,14 @@ class WatchSource:
         self.close()
         self._order_file = self._notes / f"{self.identity[:16]}-{spec.get('started', 0)}.json"
         try:
-            self._order: list[str] = (
+            self._order: list[tuple[str, int]] = (  # name and size
                 json.loads(self._order_file.read_text()) if self._order_file.exists() else []
             )
         except (OSError, ValueError) as error:
             raise SourceError(
                 f"{self._order_file}: cannot be read: {error}: start over with --fresh"
             ) from error
-        self._sequence = Sequence(self._items())
+        self._sequence = Sequence(self._items(taken_before=len(self._order)))
         if not self._sequence.skip(position):
             raise SourceError(
                 f"{self._folder}: the files taken before hold {self._sequence.position} items, "
@@ -78,19 +78,30 @@ class WatchSource:
                 position=position,
             )
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self, taken_before: int) -> Iterator[Item]:
         chosen = self._selection
         annotator = Annotator([], frozenset(chosen.symbols), chosen.start, chosen.end)
         done = 0
         looked = 0.0
         while True:
             while done < len(self._order):
-                name, done = self._order[done], done + 1
+                (name, size), done = self._order[done], done + 1
+                if done <= taken_before and self._size(name) != size:
+                    raise SourceError(
+                        f"{self._folder}: {name} has changed or is gone since it was taken, and what follows it cannot "
+                        "be found again: restore them, or start over with --fresh (a better file needs another name)"
+                    )
                 yield from self._file(name, annotator)
             yield None
             if time.monotonic() - looked >= LOOK_S:
                 looked = time.monotonic()
                 self._look()
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self._folder / name).stat().st_size
+        except FileNotFoundError:
+            return -1
 
     def _file(self, name: str, annotator: Annotator) -> Iterator[Item]:
         """One file; one that is damaged is said and left where it is."""
@@ -117,7 +128,7 @@ class WatchSource:
         """Take files that are complete and not taken yet, oldest change first, and write the order down."""
         sizes: dict[str, int] = {}
         fresh: list[tuple[int, str]] = []
-        known = set(self._order)
+        known = {name for name, _ in self._order}
         for path in self._folder.iterdir():
             if path.name in known or not is_dbn_name(path):
                 continue
@@ -130,7 +141,7 @@ class WatchSource:
                 fresh.append((state.st_mtime_ns, path.name))
         self._sizes = sizes
         if fresh:
-            self._order += [name for _, name in sorted(fresh)]
+            self._order += [(name, sizes[name]) for _, name in sorted(fresh)]
             self._notes.mkdir(parents=True, exist_ok=True)
             part = self._order_file.with_suffix(".part")
             part.write_text(json.dumps(self._order))

@@ -107,6 +107,21 @@ def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
         source(tmp_path / "in", tmp_path, loop=True)
 
 
+def test_a_file_that_has_changed_since_it_was_taken_is_said(tmp_path: Path) -> None:
+    """Its items would be others, and those of all files after it in another place: nothing could be resumed."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = write(folder / "a.dbn", at(1)).read_bytes()
+    (folder / "a.dbn").write_bytes(whole[: -56 * 10])
+    write(folder / "b.dbn", at(2))
+    one = source(folder, tmp_path)
+    one.open(0, one.spec)
+    take(one, 150)
+    (folder / "a.dbn").write_bytes(whole)
+    with pytest.raises(SourceError, match=r"a\.dbn has changed or is gone.*restore them"):
+        source(folder, tmp_path).open(150, one.spec)
+
+
 def test_files_that_went_missing_are_said(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
