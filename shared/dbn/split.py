@@ -22,6 +22,7 @@ for _rtype in RTYPES:
     _KNOWN[_rtype] = 1
 for _rtype in SURFACED:
     _KNOWN[_rtype] = 2
+_ANY = np.maximum(_KNOWN, 1)
 _MIN_BYTES = 16
 
 
@@ -67,9 +68,14 @@ class Piece(NamedTuple):
     why: int  # MORE, FULL, MESSAGE or DAMAGED
 
 
-def split(block: NDArray[np.uint8], at: int, limit: int, counts: NDArray[np.int64]) -> Piece:
-    """At most `limit` MBO records from offset `at`, without ts_out; other known types go to `counts`."""
+def split(
+    block: NDArray[np.uint8], at: int, limit: int, counts: NDArray[np.int64], *, any_type: bool = False
+) -> Piece:
+    """At most `limit` MBO records from offset `at`, without ts_out; other known types go to `counts`.
+
+    `any_type`: so do unknown ones, by their length; else they are damage.
+    """
     room = min(limit, (len(block) - at) // MBO_BYTES)
     out = np.empty(max(room, 0) * MBO_BYTES, np.uint8)
-    at, taken, why = _split(block, at, out, max(room, 1), _KNOWN, counts)
+    at, taken, why = _split(block, at, out, max(room, 1), _ANY if any_type else _KNOWN, counts)
     return Piece(at, out[: taken * MBO_BYTES].view(MBO), why)

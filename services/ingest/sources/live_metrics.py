@@ -35,5 +35,5 @@ class LiveMetrics:
     def pass_over(self, counts: NDArray[np.int64]) -> None:
         """Count `counts` (by rtype) and set them to 0."""
         for rtype in np.flatnonzero(counts).tolist():
-            self._passed_over.labels(self._feed, RTYPES[rtype]).inc(int(counts[rtype]))
+            self._passed_over.labels(self._feed, RTYPES.get(rtype, "other")).inc(int(counts[rtype]))
             counts[rtype] = 0

@@ -48,7 +48,8 @@ class StreamParser:
             at = length
         block: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
         while True:
-            at, records, why = split(block, at, _LIMIT, self.skipped)
+            # what Databento adds one day is no damage: every reconnect would meet it again
+            at, records, why = split(block, at, _LIMIT, self.skipped, any_type=True)
             if len(records):
                 yield records, b""
             if why == DAMAGED:

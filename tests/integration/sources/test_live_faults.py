@@ -130,6 +130,19 @@ def test_records_of_another_schema_are_passed_over_and_counted(
     assert counted("passed_over_records_total", type="trades") == 1
 
 
+def test_records_of_a_type_that_is_not_known_yet_are_passed_over(
+    gateway: FakeGateway, live: Make, market_rows: Rows, counted: Count
+) -> None:
+    """Databento adds types; the stream says how long each is."""
+    gateway.limit = 1000
+    taken = Taken(live()).until(1000)
+    gateway.send(bytes([8, 250]) + bytes(30))
+    gateway.limit = COUNT
+    assert same(taken.until(COUNT).records, market_rows)
+    assert counted("passed_over_records_total", type="other") == 1
+    assert gateway.connections == 1
+
+
 def test_a_symbol_that_changes_during_the_day_is_mapped_again(gateway: FakeGateway, live: Make) -> None:
     taken = Taken(live()).until(COUNT)
     gateway.send(messages.mapping(10_001, "NEW") + messages.mapping(10_001, "NEW"))
