@@ -61,6 +61,8 @@ class Reader:
         try:
             if self.path.is_dir():
                 raise self._fail("is a folder: give the files in it")
+            if self.path.exists() and not self.path.is_file():
+                raise self._fail("is a pipe or a device: give a file, it is read more than once")
             with self.path.open("rb") as file:
                 magic = file.read(12)
             self.size_bytes = self.path.stat().st_size
@@ -182,6 +184,12 @@ class Reader:
     def _damaged(self, block: Bytes, at: int, base: int, index: int) -> SourceError:
         where = base + at
         unit = "byte of the decompressed data" if self.is_compressed else "byte"
+        if block[at : at + 3].tobytes() == meta.MAGIC:
+            return self._fail(
+                f"before record {index} at {unit} {where} another DBN file begins: give them as two",
+                record=index,
+                byte=where,
+            )
         return self._fail(
             f"record {index} at {unit} {where} is damaged "
             f"(length {int(block[at]) * 4}, type {int(block[at + 1])}): download the file again; "

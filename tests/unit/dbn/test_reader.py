@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,6 +160,20 @@ def test_bad_input_is_one_clear_line(tmp_path: Path, content: bytes | None, says
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is a folder"):
         Reader(tmp_path)
+
+
+def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.dbn")
+    with pytest.raises(SourceError, match="is a pipe or a device"):
+        Reader(tmp_path / "p.dbn")
+
+
+@pytest.mark.parametrize("name", ["a.dbn", "a.dbn.zst"])
+def test_files_behind_each_other_in_one_are_said(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, RECORDS)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(SourceError, match=r"record 40000 .* another DBN file begins: give them as two"):
+        read(path)
 
 
 def test_records_before_the_damage_are_given_out(tmp_path: Path) -> None:
