@@ -231,5 +231,6 @@ class Journal:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # `flush` said it
+                self._writer.close()
             self._writer = None
