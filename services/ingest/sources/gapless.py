@@ -29,7 +29,7 @@ from services.ingest.sources.stream import StreamParser
 from shared import logs
 from shared.dbn import Message
 from shared.errors import SourceError
-from shared.records import Rows
+from shared.records import Rows, recv_times
 from shared.units import F_SNAPSHOT
 
 log = logs.get("ingest")
@@ -240,8 +240,7 @@ class GaplessStream:
                 continue
             kept += len(piece)
             self._has_taken = True
-            self._look_for_silence(before, piece)
-            before = int(piece["ts_recv"][-1])
+            before = self._look_for_silence(before, piece)
             items += self._with_end_of_snapshots(piece)
         self._counts.replayed_records.inc(len(records) - kept)
         return items
@@ -255,9 +254,15 @@ class GaplessStream:
         head: list[Logical] = [(records[:live], b"")] if live else []
         return [*head, *whole, (records[live:], b"")]
 
-    def _look_for_silence(self, before: int, records: Rows) -> None:
-        """Say a jump of ts_recv: a capture that stood still, or a quiet market; no records are known to be missing."""
-        stamps = records["ts_recv"].astype(np.int64)
+    def _look_for_silence(self, before: int, records: Rows) -> int:
+        """Say a jump of ts_recv: a capture that stood still, or a quiet market; no records are known to be missing.
+
+        Returns the last ts_recv, `before` if there is none.
+        """
+        stamps = recv_times(records).astype(np.int64)
+        stamps = stamps[stamps > 0]
+        if not len(stamps):
+            return before
         jumps = np.diff(stamps, prepend=before or stamps[0])
         if jumps.max() > SILENT_JUMP_NS:
             at = int(jumps.argmax())
@@ -266,6 +271,7 @@ class GaplessStream:
                 "live silence", every_s=5, dataset=self._options.dataset, seconds=int(jumps[at]) // NS,
                 until=int(stamps[at]),
             )  # fmt: skip
+        return int(stamps[-1])
 
     def _message(self, message: Message, raw: bytes) -> list[Logical]:
         """What a gateway's message means; all but heartbeats are journaled."""

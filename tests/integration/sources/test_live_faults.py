@@ -14,7 +14,7 @@ from services.ingest.sources import connection
 from shared import metrics
 from shared.errors import SourceError, UsageError
 from shared.records import Rows
-from shared.units import F_SNAPSHOT
+from shared.units import F_SNAPSHOT, UNDEF_TS
 from tests.integration.sources.conftest import COUNT, Count
 from tests.integration.sources.taken import CONTROLS, Make, Taken, same
 from tests.support import eventually
@@ -189,6 +189,14 @@ def test_a_jump_in_ts_recv_is_said(gateway: FakeGateway, live: Make, capsys: Any
     Taken(live()).until(COUNT)
     assert "live silence" in capsys.readouterr().err
     assert counted("silences_total") == 1
+
+
+def test_records_without_a_ts_recv_are_no_silence(gateway: FakeGateway, live: Make, counted: Count) -> None:
+    gateway.records = gateway.records.copy()
+    gateway.records["ts_recv"][[0, 1000, COUNT - 1]] = UNDEF_TS
+    gateway.rate = 100_000
+    Taken(live()).until(COUNT)
+    assert counted("silences_total") == 0
 
 
 def test_every_reason_of_a_reconnect_is_counted_from_the_start(live: Make, counted: Count) -> None:
