@@ -110,7 +110,12 @@ class Feed:
             )
         self.pacer = Pacer(self.clock, self.settings.speed, self.settings.rate)
         if resume.is_complete:
-            log.info("source already complete: nothing added", feed=self.name, session=resume.session)
+            log.info(
+                "source already complete: nothing added",
+                feed=self.name,
+                session=resume.session,
+                text="a file that was cut off then, or has grown, is read whole with --fresh or another --feed",
+            )
             self.publisher.end("source ended")
             self._finish_source()
         else:

@@ -39,6 +39,23 @@ def test_a_feed_ends_with_everything_sent(
     check_exactly_once(broker, sent)
 
 
+def test_a_source_that_is_complete_adds_nothing_and_says_what_would(
+    broker_url: str, prefix: str, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that was cut off and has been downloaded again is the same source to us."""
+    sent = random_rows(1500)
+    settings = IngestSettings(broker=broker_url, prefix=prefix, shards=SHARDS, readers=())
+    for rows in (sent[:1200], sent):
+        feed = Feed(ArraySource([rows]), "test", settings, SystemClock(), "me", None)
+        eventually(lambda feed=feed: feed.step() >= 0 and feed.has_ended, every_s=0)  # type: ignore[misc]
+        feed.release()
+        feed.close()
+    check_exactly_once(broker, sent[:1200])
+    said = [line for line in capsys.readouterr().err.splitlines() if "nothing added" in line]
+    assert len(said) == 1
+    assert "--fresh" in said[0]
+
+
 def test_a_replay_waits_for_its_slowest_reader(broker_url: str, prefix: str, broker: Broker) -> None:
     sent = random_rows(60_000)
     settings = IngestSettings(
