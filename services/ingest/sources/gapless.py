@@ -62,6 +62,7 @@ class GaplessStream:
         self._needs_snapshot = False
         self._has_taken = True  # records since the last gap
         self._replaying = False  # what the last connection subscribed to
+        self._hoped_for: set[str] = set()  # symbols that this connection has not refused
         self._has_snapshot = options.snapshot and options.start is None
 
     def connect(self) -> list[Logical]:
@@ -139,7 +140,7 @@ class GaplessStream:
             items.append(self._gap("begins without a snapshot", None, None, has_snapshot=False))
         self._replaying, self._has_snapshot = mbo.start is not None, mbo.snapshot
         midnight = time.time_ns() // DAY_NS * DAY_NS
-        self._parser = None
+        self._parser, self._hoped_for = None, set(self._options.symbols)
         self._connection.connect([mbo, Subscription("definition", start=midnight if first else None)])
         return items
 
@@ -293,7 +294,10 @@ class GaplessStream:
         else:
             log.warning("live error", dataset=dataset, code=code, text=text)
             self._counts.error(code)
-            verdict = verdicts.of_error(message, replaying=self._replaying, symbols=self._options.symbols)
+            if code == "symbol_resolution_failed":
+                self._hoped_for -= verdicts.named(text, self._hoped_for)
+            is_last = bool(self._options.symbols) and not self._hoped_for
+            verdict = verdicts.of_error(message, replaying=self._replaying, is_last=is_last)
             if verdict.do == verdicts.END:
                 self.fatal = SourceError(verdict.text)
             elif verdict.do == verdicts.SNAPSHOT:

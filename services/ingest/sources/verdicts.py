@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from shared.dbn import Message
@@ -28,8 +30,13 @@ class Verdict(NamedTuple):
     text: str = ""  # of the gap, or for the user
 
 
-def of_error(message: Message, *, replaying: bool, symbols: tuple[str, ...]) -> Verdict:
-    """An error message during a session. `symbols`: those subscribed to; one that fails alone ends it."""
+def named(text: str, symbols: Iterable[str]) -> set[str]:
+    """Those of `symbols` that an error speaks of."""
+    return {each for each in symbols if re.search(rf"(?<![\w.:-]){re.escape(each)}(?![.:-]?\w)", text)}
+
+
+def of_error(message: Message, *, replaying: bool, is_last: bool) -> Verdict:
+    """An error message during a session. `is_last`: of the symbols subscribed to none is left that may resolve."""
     code, text = message.fields["code"], message.fields["text"]
     if code in ("auth_failed", "api_key_deactivated"):
         return Verdict(END, f"Databento ended the session: {text}: check DATABENTO_API_KEY")
@@ -37,8 +44,7 @@ def of_error(message: Message, *, replaying: bool, symbols: tuple[str, ...]) -> 
         return Verdict(SNAPSHOT, f"not in the replay window: {text}")
     if code == "skipped_records_after_slow_reading":
         return Verdict(SNAPSHOT, f"slow reader: {text}")
-    is_alone = len(symbols) == 1 and symbols[0] in text
-    if code == "invalid_subscription" or (code == "symbol_resolution_failed" and is_alone):
+    if code == "invalid_subscription" or (code == "symbol_resolution_failed" and is_last):
         return Verdict(
             END,
             f"Databento refused the subscription: {text}: check --symbols, --stype-in and --dataset "

@@ -86,8 +86,14 @@ def test_an_unknown_symbol_is_said_and_the_others_come(
     assert counted("errors_total", code="symbol_resolution_failed") == 1
 
 
-def test_an_unknown_symbol_alone_ends(live: Make) -> None:
-    fails(Taken(live(symbols=("TYPO",))), "Failed to resolve symbol: TYPO.*check --symbols")
+@pytest.mark.parametrize("symbols", [("TYPO",), ("ESH4", "ESM4", "ES")])
+def test_unknown_symbols_alone_end(live: Make, symbols: tuple[str, ...]) -> None:
+    fails(Taken(live(symbols=symbols)), f"Failed to resolve symbol: {symbols[-1]}: check --symbols")
+
+
+def test_a_symbol_is_not_unknown_because_a_longer_one_is(live: Make, market_rows: Rows) -> None:
+    mine = market_rows[market_rows["instrument_id"] == 10_001]
+    assert same(Taken(live(symbols=("S1", "S1.FUT", "XS1", "S1-S2", "S10"))).until(len(mine)).records, mine)
 
 
 def test_a_refused_subscription_ends(gateway: FakeGateway, live: Make) -> None:
