@@ -72,7 +72,7 @@ class FakeHistorical:
     """`folder` gets its certificate; set REQUESTS_CA_BUNDLE to `certificate`.
 
     `faults`, one request each, in order: an HTTP status with a message; "cut": the connection breaks half
-    way; "": none.
+    way; "empty": an answer of no bytes; "": none.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class FakeHistorical:
         if isinstance(fault, tuple):
             self._send(http, fault[0], {"detail": fault[1]})
             return
-        body = self._body(path, query)
+        body = b"" if fault == "empty" else self._body(path, query)
         if isinstance(body, bytes):
             self._send_bytes(http, body, cut=fault == "cut")
         else:

@@ -107,7 +107,11 @@ class Historical:
                     text = str(error).replace("\n", " ")
                     raise SourceError(f"Databento Historical refused {what}: {text}: {help_text}") from None
                 why: Exception = error
-            except (BentoError, OSError) as error:
+            except (
+                BentoError,
+                OSError,
+                ValueError,
+            ) as error:  # ValueError: it reads what came, and that was no DBN
                 why = error
             log.warning("historical request failed", what=what, why=str(why), attempt=attempt + 1)
             time.sleep(RETRY_S * 2**attempt)

@@ -114,7 +114,7 @@ def _files_the_client_leaves_open() -> Iterator[None]:
 
 
 def test_a_broken_download_is_tried_again(server: FakeHistorical, tmp_path: Path, rows: Rows) -> None:
-    server.faults.extend([(503, "busy"), "", "", "cut", "", (500, "oops")])
+    server.faults.extend([(503, "busy"), "", "", "cut", "", (500, "oops"), "empty"])
     records, _ = drain(make_historical(options(server, tmp_path)))
     assert records.tobytes() == rows.tobytes()
     assert not list(tmp_path.rglob("*.part"))
