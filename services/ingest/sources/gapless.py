@@ -141,7 +141,8 @@ class GaplessStream:
         self._replaying, self._has_snapshot = mbo.start is not None, mbo.snapshot
         midnight = time.time_ns() // DAY_NS * DAY_NS
         self._parser, self._hoped_for = None, set(self._options.symbols)
-        self._connection.connect([mbo, Subscription("definition", start=midnight if first else None)])
+        since = midnight if first or mbo.start is None else mbo.start
+        self._connection.connect([mbo, Subscription("definition", start=since)])
         return items
 
     def receive(self, wait_s: float) -> list[Logical]:

@@ -96,6 +96,20 @@ def test_a_gateway_that_closes_in_order_is_come_back_to(
     assert gateway.connections >= 5
 
 
+def test_definitions_of_the_time_between_two_connections_are_asked_for(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.limit = COUNT // 2
+    taken = Taken(live()).until(COUNT // 2)
+    gateway.hang_up()
+    gateway.limit = COUNT
+    taken.until(COUNT)
+    book, definitions = gateway.requests[1]
+    assert book.start is not None
+    assert (definitions.schema, definitions.start) == ("definition", book.start)
+    assert len(taken.controls) == CONTROLS, "those known already are not given again"
+
+
 def test_a_new_process_goes_on_from_the_journal(gateway: FakeGateway, live: Make, market_rows: Rows) -> None:
     gateway.limit = 9000
     first = live()
