@@ -128,3 +128,36 @@ test("with reduced motion nothing flashes", async () => {
   assert.deepEqual(await page.evaluate(() => window.flashes), []);
   await page.close();
 });
+
+test("the last price of the header is the one marked in the ladder and the tape's newest, in every frame", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  const differing = await page.evaluate(() => new Promise((done) => {
+    const { instrument, stage: { panels } } = window.mbostream;
+    const drawn = {};
+    const watch = (panel, name) => {
+      const { draw } = panel;
+      panel.draw = (...args) => {
+        draw.apply(panel, args);
+        drawn[name] = instrument.grid.text(instrument.trades.last.row);
+      };
+    };
+    watch(panels.find((p) => p.recentre), "ladder");
+    watch(panels.find((p) => p.emptyText === "no trades yet"), "tape");
+    const found = [];
+    let frames = 0;
+    const best = instrument.book.bid.text;
+    const look = () => {
+      frames++;
+      const header = document.querySelector(".last").textContent.replace(/^[▲▼]? /, "");
+      if (frames > 20) for (const [name, text] of Object.entries(drawn)) if (text !== header) found.push(`${frames}: header ${header}, ${name} ${text}`);
+      instrument.onTrade({ session: 1e6, end: frames, ordinal: frames, price: instrument.grid.text(instrument.grid.row(instrument.book.bids.byPrice.get(best)?.px ?? instrument.book.bid.px) + (frames % 9)),
+        size: 1, side: "B", publisher_id: 1, ts_recv: String(BigInt(Math.round(instrument.ms)) * 1_000_000n) });
+      if (frames < 150) requestAnimationFrame(look);
+      else done(found);
+    };
+    requestAnimationFrame(look);
+  }));
+  assert.deepEqual(differing, []);
+  await page.close();
+});

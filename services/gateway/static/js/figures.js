@@ -4,12 +4,9 @@ import { draws } from "./frame.js";
 import { formatPrice } from "./price.js";
 
 /** The strip of figures of the active instrument: last, BBO, spread, mid, microprice, imbalance, volume, auction. */
-const EVERY_MS = 90;
-
 export class Figures {
   constructor(app) {
     this.app = app;
-    this.at = 0;
     const figure = (name, title) => {
       const value = el("dd", {}, "–");
       return [el("div", { class: `figure ${name}`, title }, el("dt", {}, name), value), value];
@@ -33,9 +30,8 @@ export class Figures {
     draws(this);
   }
 
-  frame(now) {
-    if (now - this.at < EVERY_MS) return;
-    this.at = now;
+  frame(now, beat) {
+    if (!beat) return;
     const tab = this.app.state.activeTab;
     if (!tab) return;
     const i = this.app.source.instrument(tab);

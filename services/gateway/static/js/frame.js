@@ -1,9 +1,14 @@
-/** One requestAnimationFrame loop for everything that draws. A widget says when it is dirty; frames are measured. */
+/**
+ * One requestAnimationFrame loop for everything that draws. A widget says when it is dirty; frames are measured. What shows
+ * figures takes new ones on the same frames (`beat`), so that a price is the same everywhere.
+ */
+const BEAT_MS = 30;
 const widgets = new Set();
 let running = false;
 const times = new Float32Array(120);
 let count = 0;
 let lastAt = 0;
+let beatAt = 0;
 
 export function draws(widget) {
   widgets.add(widget);
@@ -18,10 +23,12 @@ function loop(now) {
   requestAnimationFrame(loop);
   if (lastAt) times[count++ % times.length] = now - lastAt;
   lastAt = now;
+  const beat = now - beatAt >= BEAT_MS;
+  if (beat) beatAt = now;
   const began = performance.now();
   for (const widget of widgets) {
     try {
-      widget.frame(now);
+      widget.frame(now, beat);
     } catch (error) {
       widgets.delete(widget); // one broken panel must not stop the others; the error still reaches the console
       reportError(error);

@@ -11,7 +11,6 @@ import { reducedMotion } from "./theme.js";
  * The price ladder (DOM): one row a tick (or a group of ticks), bids left, asks right, bars outward from the price. With
  * the queue on, a bar is made of the level's orders, front of the queue next to the price, brighter the younger.
  */
-const TEXT_MS = 30;
 export const GROUPS = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000, 100_000, 1_000_000];
 
 export class Ladder extends LadderPaint {
@@ -20,7 +19,6 @@ export class Ladder extends LadderPaint {
     Object.assign(this, { app, tab, small });
     this.center = 0;
     this.follow = true;
-    this.drawnAt = 0;
     this.group = 1;
     this.scale = 1;
     this.seen = "";
@@ -182,7 +180,7 @@ export class Ladder extends LadderPaint {
     return grid.ready ? formatPrice(grid.price(row * this.group), grid.places) : "";
   }
 
-  frame(now) {
+  frame(now, beat) {
     const { canvas } = this;
     if (!canvas.visible) return;
     const i = this.instrument;
@@ -190,10 +188,9 @@ export class Ladder extends LadderPaint {
     const flashing = wall - this.flashedAt < FLASH_MS;
     const key = `${i.book.version}.${i.trades.version}.${i.orders.version}.${i.grid.version}`;
     this.table.update(i, wall);
-    if (now - this.drawnAt < TEXT_MS && !canvas.dirty && this.seen !== "" && !this.drag) return;
+    if (!beat && !canvas.dirty && this.seen !== "" && !this.drag) return;
     const moving = this.advance(i);
     if (key === this.seen && !canvas.dirty && !moving && !flashing) return;
-    this.drawnAt = now;
     if (key !== this.seen) this.flashedAt = wall;
     this.seen = key;
     canvas.dirty = false;

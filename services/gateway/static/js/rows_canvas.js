@@ -9,7 +9,6 @@ import { colors } from "./theme.js";
  */
 const ROW = 18;
 const HEAD = 20;
-const TEXT_MS = 30;
 
 export class RowsCanvas {
   constructor(root) {
@@ -77,12 +76,11 @@ export class RowsCanvas {
     this.seen = "";
   }
 
-  frame(now) {
-    if (!this.canvas.visible || (now - (this.drawnAt ?? 0) < TEXT_MS && this.seen !== "")) return;
+  frame(now, beat) {
+    if (!this.canvas.visible || (!beat && this.seen !== "")) return;
     const key = `${this.held ? "held" : this.version()}.${this.offset}`;
     if (key === this.seen && !this.canvas.dirty) return;
     this.seen = key;
-    this.drawnAt = now;
     this.canvas.dirty = false;
     this.draw(this.canvas.begin());
   }
