@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Badges } from "../../../services/gateway/static/js/badges.js";
 import { Columns, ColumnRing } from "../../../services/gateway/static/js/columns.js";
 import { Book } from "../../../services/gateway/static/js/book.js";
 import { rowStep, timeTicks } from "../../../services/gateway/static/js/axes.js";
@@ -69,6 +70,26 @@ test("trades seen before are dropped by (end, ordinal) of their session", () => 
 });
 
 test("percentiles are of the last ten seconds", () => {
+test("trades of a symbol's next id count, wherever its shard stands", () => {
+  const i = new Instrument("X");
+  const hello = (instrument_id) => i.onHello({ dataset: "D", symbol: "X", session: 1, channel: "trades", instrument_id });
+  const trade = (ordinal) => i.onTrade({ session: 1, end: ordinal, ordinal, price: "10", size: 1, side: "B", publisher_id: 1, ts_recv: "1000000" });
+  hello(7);
+  trade(900);
+  hello(7);
+  trade(900);
+  hello(8);
+  trade(12);
+  assert.equal(i.trades.volume, 2);
+});
+
+test("that a feed has ended is said of its own instruments only", () => {
+  const live = { connection: { phase: "open" }, feeds: new Map([["one", { feed: "one", state: "ended" }], ["two", { feed: "two", state: "live" }]]), slowAt: -Infinity };
+  const said = (feed) => Badges.prototype.live.call({ app: { live } }, { feed, book: {}, arrivedAt: 1 }, 60_000)[0];
+  assert.deepEqual(["one", "two"].map(said), ["ENDED", "LIVE · QUIET"]);
+});
+test("percentiles are of the last ten seconds", () => {
+
   const latency = new Latency();
   latency.add(["0", 1, 2, 900_000], 0);
   for (let k = 1; k <= 100; k++) latency.add(["0", k, k, k * 1000], 20_000);

@@ -65,8 +65,7 @@ export class Badges {
     if (resyncing) return ["RESYNC", "warn", "a delta did not follow ours; waiting for a snapshot"];
     if (now - slowAt < 10_000) return ["SLOW", "warn", "the gateway had to drop updates for this page: open fewer instruments"];
     if (status && !["open", "trading", "auction", "recovered"].includes(status)) return [status.replaceAll("_", " ").toUpperCase(), "warn", i.status.reason ?? "state of the venue"];
-    const feed = [...feeds.values()].find((f) => f.state === "ended");
-    if (feed && now - (i?.arrivedAt ?? 0) > 3000) return ["ENDED", "quiet", "the source has ended: this is its last state"];
+    if (feeds.get(i?.feed)?.state === "ended" && now - i.arrivedAt > 3000) return ["ENDED", "quiet", "the source has ended: this is its last state"];
     if (i && i.arrivedAt && now - i.arrivedAt > QUIET_MS) return ["LIVE · QUIET", "quiet", `connected; nothing came for this instrument for ${duration(now - i.arrivedAt)}`];
     if (status === "auction" || i?.book.auction) return ["LIVE · AUCTION", "accent", "connected; the book is crossed before an auction"];
     return ["LIVE", "good", "connected and current"];

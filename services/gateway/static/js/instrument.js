@@ -32,6 +32,8 @@ export class Instrument {
     this.bbo = null;
     this.minute = null;
     this.session = null;
+    this.feed = null;
+    this.id = null;
     this.ms = 0;
     this.arrivedAt = 0;
     this.events = 0;
@@ -51,6 +53,9 @@ export class Instrument {
     this.symbol = v.symbol;
     if (this.session !== null && this.session !== v.session) this.reset();
     this.session = v.session;
+    this.feed = v.feed;
+    if (this.id !== v.instrument_id) this.trades.mark = null; // another shard's ordinals, perhaps
+    this.id = v.instrument_id;
     this.began[v.channel] = v.q;
     if (v.channel === "mbo") this.orders.clear();
   }

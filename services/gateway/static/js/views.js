@@ -75,6 +75,7 @@ export class Views {
       }
       const instrument = this.find(v);
       if (!instrument) continue;
+      for (const [name, view] of this.views) if (view.instrument === instrument && view.channel === v.channel) this.views.delete(name); // of the symbol's last id
       instrument.onHello(v);
       this.views.set(v.view, { channel: v.channel, instrument, q: null, waiting: false });
     }
