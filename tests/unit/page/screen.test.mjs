@@ -69,7 +69,6 @@ test("trades seen before are dropped by (end, ordinal) of their session", () => 
   assert.equal(trades.isNew({ session: 2, end: 1, ordinal: 1 }), true);
 });
 
-test("percentiles are of the last ten seconds", () => {
 test("trades of a symbol's next id count, wherever its shard stands", () => {
   const i = new Instrument("X");
   const hello = (instrument_id) => i.onHello({ dataset: "D", symbol: "X", session: 1, channel: "trades", instrument_id });
@@ -88,8 +87,8 @@ test("that a feed has ended is said of its own instruments only", () => {
   const said = (feed) => Badges.prototype.live.call({ app: { live } }, { feed, book: {}, arrivedAt: 1 }, 60_000)[0];
   assert.deepEqual(["one", "two"].map(said), ["ENDED", "LIVE · QUIET"]);
 });
-test("percentiles are of the last ten seconds", () => {
 
+test("percentiles are of the last ten seconds", () => {
   const latency = new Latency();
   latency.add(["0", 1, 2, 900_000], 0);
   for (let k = 1; k <= 100; k++) latency.add(["0", k, k, k * 1000], 20_000);
@@ -117,6 +116,11 @@ test("a link gives back the view it was made from", () => {
   assert.deepEqual([back.replay.t, back.replay.session, back.replay.speed], ["1758751199000000001", 3, "max"]);
 });
 
+test("a link to instruments opens the book, whatever was shown before", () => {
+  assert.equal(decode("#symbols=A", defaults.replay).view, "book");
+  assert.equal(decode("#symbols=A&view=pipeline", defaults.replay).view, "pipeline");
+});
+
 test("nonsense in a link is left out", () => {
   assert.deepEqual(decode("#mode=replay&t=soon&symbols=&active=7", defaults.replay), {});
   assert.equal(decode("#symbols=A&active=7&layout=x", defaults.replay).layout, "focus");
@@ -132,6 +136,15 @@ test("state is kept, and a damaged store is the same as none", () => {
   assert.equal(again.get("tracked"), null);
   store.set([...store.keys()][0], "{broken");
   assert.equal(new State(storage).get("layout"), "focus");
+});
+
+test("a browser that forbids its store has a page all the same", (t) => {
+  const forbid = { configurable: true, get() { throw new Error("SecurityError"); } };
+  Object.defineProperty(globalThis, "localStorage", forbid);
+  t.after(() => delete globalThis.localStorage);
+  const state = new State();
+  state.set({ layout: "charts" });
+  assert.equal(state.get("layout"), "charts");
 });
 
 test("opening the same instrument again makes it active; the ninth takes the active one's place", () => {

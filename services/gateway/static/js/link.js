@@ -32,6 +32,7 @@ export function decode(hash, replay) {
     patch.tabs = tabs;
     const active = Number(q.get("active") ?? 0);
     patch.active = Number.isInteger(active) && active >= 0 && active < tabs.length ? active : 0;
+    patch.view = "book";
     patch.layout = LAYOUTS.includes(q.get("layout")) ? q.get("layout") : "focus";
   }
   if (q.get("view") === "pipeline") patch.view = "pipeline";

@@ -35,12 +35,12 @@ export const defaults = {
 };
 
 export class State {
-  constructor(storage = globalThis.localStorage) {
-    this.storage = storage;
+  constructor(storage) {
     this.values = structuredClone(defaults);
     this.listeners = [];
     try {
-      const saved = JSON.parse(storage?.getItem(KEY) ?? "{}");
+      this.storage = storage === undefined ? globalThis.localStorage : storage; // where it is forbidden, reading it throws
+      const saved = JSON.parse(this.storage?.getItem(KEY) ?? "{}");
       for (const key of KEPT) if (key in saved && (key === "depth" || typeof saved[key] === typeof defaults[key])) this.values[key] = saved[key];
     } catch {
       // a damaged or forbidden store is the same as none
