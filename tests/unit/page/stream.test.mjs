@@ -84,6 +84,20 @@ test("an unreachable gateway is retried", async () => {
   assert.deepEqual(phases(states), ["connecting", "waiting", "connecting", "open"]);
 });
 
+test("a gateway that takes the connection and says nothing is left and asked again", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const states = [];
+  globalThis.fetch = (_, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  const stream = new Stream({ url: () => "http://x/", onEvent() {}, onState: (s) => states.push(s) }).start();
+  t.mock.timers.tick(2000);
+  assert.deepEqual(phases(states), ["connecting"]);
+  stream.lastByteAt -= 60_000;
+  t.mock.timers.tick(2000);
+  await new Promise(setImmediate);
+  assert.deepEqual(phases(states), ["connecting", "waiting"]);
+  stream.stop();
+});
+
 function views() {
   const log = [];
   const instrument = new Proxy({}, { get: (_, name) => (e) => log.push([name, e.q]) });
@@ -121,6 +135,17 @@ test("hello with resumed keeps a view and moves its q; without, the view waits f
   assert.deepEqual(log, []);
 });
 
+test("a symbol that goes on with another id has one view: what comes of the old one counts no more", () => {
+  const { v, log, lost } = views();
+  v.apply("snapshot", { view: "b", q: 5 });
+  v.apply("hello", { views: [{ view: "next", channel: "book", resumed: false, q: 0 }] });
+  v.apply("snapshot", { view: "next", q: 2 });
+  log.length = 0;
+  v.apply("delta", { view: "b", p: 5, q: 6 });
+  v.apply("delta", { view: "b", p: 9, q: 10 });
+  assert.deepEqual([log, lost], [[], []]);
+});
+
 test("after a resume an mbo batch may begin with what we have: only the rest is applied", () => {
   const applied = [];
   const instrument = { onHello() {}, onOrders() {}, onMbo: (e) => applied.push(e.rows.map((r) => r[0])) };
@@ -135,17 +160,6 @@ test("after a resume an mbo batch may begin with what we have: only the rest is 
   v.apply("mbo", { view: "m", p: 10, q: 13, rows: [row(11), row(13)] });
   hello(true, 10); // the write's id had not come yet
   v.apply("mbo", { view: "m", p: 10, q: 13, rows: [row(11), row(13)] });
-test("a symbol that goes on with another id has one view: what comes of the old one counts no more", () => {
-  const { v, log, lost } = views();
-  v.apply("snapshot", { view: "b", q: 5 });
-  v.apply("hello", { views: [{ view: "next", channel: "book", resumed: false, q: 0 }] });
-  v.apply("snapshot", { view: "next", q: 2 });
-  log.length = 0;
-  v.apply("delta", { view: "b", p: 5, q: 6 });
-  v.apply("delta", { view: "b", p: 9, q: 10 });
-  assert.deepEqual([log, lost], [[], []]);
-});
-
   v.apply("mbo", { view: "m", p: 10, q: 17, rows: [row(11), row(13), row(15, false), row(16)] });
   v.apply("mbo", { view: "m", p: 17, q: 18, rows: [row(18)] });
   assert.deepEqual(applied, [[11, 13], [15, 16], [18]]);

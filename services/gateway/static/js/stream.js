@@ -23,7 +23,7 @@ export class Stream {
   start() {
     this.run();
     this.watchdog = setInterval(() => {
-      if (this.phase === "open" && performance.now() - this.lastByteAt > QUIET_LIMIT_MS) this.abort?.abort();
+      if (this.abort && performance.now() - this.lastByteAt > QUIET_LIMIT_MS) this.abort.abort();
     }, 2000);
     return this;
   }
@@ -65,6 +65,7 @@ export class Stream {
     this.tell("connecting");
     this.bye = null;
     this.abort = new AbortController();
+    this.lastByteAt = performance.now();
     const parser = new SseParser((event, e) => {
       if (event === "bye") this.bye = e;
       this.onEvent(event, e);
@@ -74,10 +75,7 @@ export class Stream {
       await readSse(this.url(this.lastId), {
         signal: this.abort.signal,
         parser,
-        onOpen: () => {
-          this.lastByteAt = performance.now();
-          this.tell("open");
-        },
+        onOpen: () => this.tell("open"),
         onChunk: (n) => {
           this.bytes += n;
           this.lastByteAt = performance.now();
