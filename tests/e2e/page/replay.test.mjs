@@ -83,6 +83,16 @@ test("at full speed it reaches the end, with the book of that instant", async ()
   await page.close();
 });
 
+test("play at the end plays from the beginning", async () => {
+  const page = await replay(range.last);
+  await page.keyboard.press(" ");
+  await badge(page, "REPLAY · END", 60_000);
+  await page.keyboard.press(" ");
+  await eventually(page, () => window.mbostream.player.playing && !window.mbostream.player.loading && BigInt(window.mbostream.player.ns) > window.mbostream.player.range.first, null, 60_000);
+  assert.ok(await page.evaluate(() => BigInt(window.mbostream.player.ns) < window.mbostream.player.range.last));
+  await page.close();
+});
+
 test("a link opens the same instant again", async () => {
   const page = await replay();
   for (let k = 0; k < 3; k++) await page.keyboard.press("n");

@@ -172,10 +172,14 @@ export class Player {
   }
 
   toggle() {
-    if (!this.playing && (this.ended || this.error)) this.seek(this.ended && this.range ? this.range.first : this.ns, { keepPlaying: true });
+    const playing = !this.playing;
+    if (playing && (this.ended || this.error)) {
+      this.seek(this.ended && this.range ? this.range.first : this.ns, { keepPlaying: true });
+      return;
+    }
     this.lastFrame = null;
     this.owed = 0;
-    this.set({ playing: !this.playing || this.loading && this.target !== null && !this.playing, t: this.ns });
+    this.set({ playing, t: this.ns });
   }
 
   setSpeed(speed) {
