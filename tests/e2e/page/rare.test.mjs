@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { eventually, fake, hasBook, launch, open } from "./harness.mjs";
+import { ask, eventually, fake, hasBook, launch, open } from "./harness.mjs";
 
 /** What a simulated market does not have: venues that share an instrument, thousands of symbols, prices beyond a float. */
 let stage;
@@ -16,6 +16,19 @@ test("the market tree opens an instrument of one venue", async () => {
   await page.click(".tree .leaf:has-text('SPY')");
   await eventually(page, () => window.mbostream.state.activeTab.publisher === 40);
   await hasBook(page);
+  await page.close();
+});
+
+test("in a replay each venue of an instrument has its book, and one that is closed is forgotten", async () => {
+  const { days } = await ask(stage, "days?symbol=SPY");
+  const page = await open(stage, `#symbols=SPY@39,SPY@40&mode=replay&t=${(BigInt(days[0].first) + BigInt(days[0].last)) / 2n}`);
+  const shown = () => eventually(page, () => !window.mbostream.player.loading && window.mbostream.instrument.book.bid !== null);
+  await shown();
+  await page.keyboard.press("2");
+  await shown();
+  await page.evaluate(() => window.mbostream.state.close(0));
+  await eventually(page, () => window.mbostream.player.instruments.size === 1);
+  await shown();
   await page.close();
 });
 

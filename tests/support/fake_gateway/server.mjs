@@ -206,13 +206,14 @@ export function startFake({ port = 0, rate = 1 } = {}) {
     const session = query.get("session") ? Number(query.get("session")) : null;
     const depth = query.get("depth") === "all" ? 0 : Number(query.get("depth") ?? 10);
     const channels = (query.get("channels") ?? "bbo").split(",");
+    const publisher = query.get("publisher") ? Number(query.get("publisher")) : null;
     const timeline = [];
     const views = [];
     for (const i of chosen) {
       const recording = covering(i, start, session);
       if (!recording) return problem(response, 404, "Nothing recorded", `nothing of ${i.symbol} is recorded at that time: see /v1/days`, "start");
       const plain = { ...i, override: null, session: recording.session };
-      const mine = channels.map((c) => new View(c, plain, { depth }));
+      const mine = channels.map((c) => new View(c, plain, { depth, publisher }));
       views.push(...mine);
       recording.replay(start, end, (market) => {
         for (const v of mine) for (const e of v.first(market, start)) timeline.push([0n, e]);

@@ -19,7 +19,7 @@ export class App extends EventTarget {
     this.heatViews = new HeatViews(this.state);
     this.player = new Player(this);
     this.state.on("mode", () => this.turn());
-    this.state.on("tabs", () => this.state.get("mode") === "replay" && this.player.active && this.player.seek(this.player.ns));
+    this.state.on(["tabs", "active"], () => this.state.get("mode") === "replay" && this.player.follow());
   }
 
   /** Where panels read instruments from: live, or the replay player, whose screen is the same. */

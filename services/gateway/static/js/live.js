@@ -3,7 +3,7 @@ import { Instrument } from "./instrument.js";
 import { Stream } from "./stream.js";
 import { notice } from "./notice.js";
 import { prepend, recentOfLive } from "./prefill.js";
-import { matches, tabKey } from "./tabs_key.js";
+import { keepOpen, matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
 
 /**
@@ -93,8 +93,7 @@ export class LiveSource {
       if (!wanted.has(publisher)) wanted.set(publisher, new Set());
       wanted.get(publisher).add(tab.spec);
     }
-    const open = new Set(this.app.state.get("tabs").map(tabKey));
-    for (const key of [...this.instruments.keys()]) if (!open.has(key)) this.instruments.delete(key);
+    keepOpen(this.instruments, this.app.state.get("tabs"));
     for (const [publisher, group] of [...this.groups])
       if (!wanted.has(publisher)) {
         group.stream.stop();

@@ -5,7 +5,7 @@ import { PAST_NS, prepend, recent } from "./prefill.js";
 import { ReplayQueue } from "./replay_queue.js";
 import { ReplayWindow } from "./replay_window.js";
 import { HttpProblem } from "./sse.js";
-import { matches, tabKey } from "./tabs_key.js";
+import { keepOpen, matches, tabKey } from "./tabs_key.js";
 import { Views } from "./views.js";
 
 /**
@@ -99,6 +99,17 @@ export class Player {
     this.app.state.set({ replay: { ...this.app.state.get("replay"), ...patch } });
   }
 
+  /** Other instruments are open, or one of another venue is active: reads what is not being read. */
+  follow() {
+    keepOpen(this.instruments, this.app.state.get("tabs"));
+    if (this.active && this.asked !== this.asking(this.alone)) this.seek(this.ns);
+  }
+
+  asking(alone) {
+    const { all, one, publisher } = this.symbols;
+    return `${alone ? one : all}@${publisher}`;
+  }
+
   /** Where reading begins to get to a time: some 2,000 records before it, 1 s to 2 min. */
   lookback(t) {
     const seconds = Math.min(120, Math.max(1, 2000 / Math.max(1, this.range?.perSecond ?? 100)));
@@ -141,6 +152,7 @@ export class Player {
     let end = start + this.spanNs;
     if (least !== null && end < least) end = least + this.spanNs;
     this.alone = alone;
+    this.asked = this.asking(alone);
     this.nextStart = end;
     const session = this.app.state.get("replay").session;
     const url = apiUrl("replay", { symbols: alone ? one : all, channels: "book,trades,mbo,status", depth: this.app.state.get("depth"), publisher, session,

@@ -7,3 +7,9 @@ export function matches(tab, v) {
   const { spec } = tab;
   return spec === v.symbol || spec === `${v.dataset}:${v.symbol}` || spec === String(v.instrument_id) || spec === `${v.dataset}:${v.instrument_id}`;
 }
+
+/** Forgets the instruments whose tab is closed. */
+export function keepOpen(instruments, tabs) {
+  const open = new Set(tabs.map(tabKey));
+  for (const key of [...instruments.keys()]) if (!open.has(key)) instruments.delete(key);
+}
