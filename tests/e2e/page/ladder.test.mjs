@@ -161,3 +161,15 @@ test("the last price of the header is the one marked in the ladder and the tape'
   assert.deepEqual(differing, []);
   await page.close();
 });
+
+test("Escape closes the queue that Enter opened in the ladder", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  await page.focus(".ladder canvas");
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".queue-box:not([hidden])");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(".queue-box", { state: "hidden" });
+  await page.close();
+});

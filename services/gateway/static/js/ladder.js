@@ -116,8 +116,11 @@ export class Ladder extends LadderPaint {
       this.speak(this.selected);
     } else if (event.key === "Home") this.recentre();
     else if (event.key === "Enter" && this.selected !== null) this.choose(this.selected);
-    else if (event.key === "Escape") this.selected = null;
-    else return;
+    else if (event.key === "Escape") {
+      this.selected = null;
+      this.seen = "";
+      return; // and on to the page's own: it closes the queue of a level
+    } else return;
     this.seen = "";
     event.preventDefault();
     event.stopPropagation();

@@ -57,7 +57,7 @@ export class RowsCanvas {
     const page = Math.max(1, Math.floor((this.canvas.height - HEAD) / ROW) - 1);
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key];
     if (by) this.scroll(by);
-    else if (event.key === "Home" || event.key === "Escape") this.release();
+    else if (event.key === "Home" || (event.key === "Escape" && this.held)) this.release();
     else return;
     event.preventDefault();
     event.stopPropagation();
