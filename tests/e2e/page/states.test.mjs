@@ -82,6 +82,14 @@ test("a page in the background gives its connection back, and goes on by the las
   await page.close();
 });
 
+test("a page opened in the background gives its connection back too", only, async () => {
+  const page = await stage.context.newPage();
+  await page.addInitScript(() => Object.defineProperty(Document.prototype, "hidden", { get: () => true }));
+  await page.goto(`${stage.url}/#symbols=CLX5`);
+  await eventually(page, () => window.mbostream?.live.resting !== undefined);
+  await page.close();
+});
+
 test("bye: slow is shown as slow, then resumed", only, async () => {
   const page = await live();
   await fake(stage, "bye", { reason: "slow", retry: "900" });

@@ -30,6 +30,7 @@ export class LiveSource {
     this.restMs = REST_MS;
     this.restedAt = null;
     document.addEventListener("visibilitychange", () => this.seen());
+    this.seen();
   }
 
   seen() {
