@@ -162,9 +162,11 @@ test("a gateway that wants a key gets one, and a wrong key is told apart", only,
   await page.fill("#login input", "wrong");
   await page.click("#login .primary");
   await eventually(page, () => document.querySelector("#login .error").textContent.includes("mbo keys"));
+  await page.evaluate(() => window.mbostream.state.set({ side: true, sideTab: "watch", watch: ["CLX5"] }));
   await page.fill("#login input", "letmein");
   await page.click("#login .primary");
   await hasBook(page);
+  await eventually(page, () => / × /.test(document.querySelector(".watch-list .price").textContent));
   await badge(page, "LIVE");
   await page.close();
 });

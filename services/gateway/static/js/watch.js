@@ -40,6 +40,7 @@ export class Watch {
     root.append(this.list, this.empty, this.add);
     app.state.on(["watch", "side", "sideTab"], () => this.sync());
     app.state.on(["active", "tabs"], () => this.draw());
+    app.on("connection", ({ phase }) => phase === "open" && this.again());
     document.addEventListener("visibilitychange", () => this.sync());
     this.sync();
     draws(this);
@@ -79,9 +80,17 @@ export class Watch {
 
   /** One unknown symbol fails the whole request: find which, and go on without it. */
   async prune() {
-    this.missing = new Set(await this.app.catalogue.missing(this.app.state.get("watch")));
+    this.missing = new Set(await this.app.catalogue.missing(this.app.state.get("watch")).catch(() => []));
     this.symbols = null;
     if (this.missing.size) this.sync();
+  }
+
+  /** The gateway is back, or lets us in now: what it refused is asked anew. */
+  again() {
+    if (this.stream?.phase !== "closed" && !this.missing?.size) return;
+    this.missing = null;
+    this.symbols = null;
+    this.sync();
   }
 
   quote(spec) {
@@ -98,13 +107,12 @@ export class Watch {
     this.rows.clear();
     this.list.replaceChildren(...watch.map((spec) => {
       const price = el("span", { class: "price" }, this.missing?.has(spec) ? "not here now" : "–");
-      const spread = el("span", { class: "dim" });
       const line = svg("polyline", { points: "" });
-      this.rows.set(spec, { price, spread, line, version: -1 });
+      this.rows.set(spec, { price, line, version: -1 });
       return el("li", { class: spec === active ? "active" : "" },
         el("button", { class: "watch-open", on: { click: () => this.app.state.open(spec) } },
           el("span", { class: "name" }, spec), svg("svg", { class: "spark", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true" }, line),
-          el("span", { class: "figures2" }, price, spread)),
+          el("span", { class: "figures2" }, price)),
         el("button", { class: "tool small remove", "aria-label": `Stop watching ${spec}`, on: { click: () => this.app.state.set({ watch: watch.filter((s) => s !== spec) }) } }, icon("close")));
     }));
   }
