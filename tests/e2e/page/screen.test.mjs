@@ -160,3 +160,19 @@ test("reduced motion: nothing flashes or glides, the chart moves in whole second
   await page.close();
 });
 
+
+test("by keyboard the focus stays where it was when an instrument is chosen", async () => {
+  const page = await open(stage, `#symbols=${symbol}`);
+  await hasBook(page);
+  await page.evaluate(() => window.mbostream.state.open(`${window.mbostream.instrument.dataset}:${window.mbostream.instrument.symbol}`));
+  await page.keyboard.press("1");
+  const focused = (selector) => page.evaluate((s) => document.activeElement.matches(s), selector);
+  await page.keyboard.press("Tab");
+  await page.focus(".tab:nth-child(2) .tab-name");
+  await page.keyboard.press("Enter");
+  assert.ok(await focused(".tab.active .tab-name"), "the tab");
+  await page.focus(".ladder canvas");
+  await page.keyboard.press("k");
+  assert.ok(await focused(".ladder canvas"), "the ladder");
+  await page.close();
+});

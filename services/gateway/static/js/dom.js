@@ -28,6 +28,14 @@ export function icon(name) {
   return svg("svg", { class: "icon", "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 }
 
+/** Renews what stands in `root`; who is there by keyboard stays in the same place of it. */
+export function keepFocus(root, change) {
+  const places = () => $$("button, input, select, [tabindex='0']", root);
+  const at = document.activeElement.matches(":focus-visible") ? places().indexOf(document.activeElement) : -1;
+  change();
+  if (at >= 0) (places()[at] ?? places().at(-1))?.focus();
+}
+
 /** Sets text only when it differs: most figures do not change in a frame. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

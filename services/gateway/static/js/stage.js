@@ -1,4 +1,4 @@
-import { $, el } from "./dom.js";
+import { $, el, keepFocus } from "./dom.js";
 import { Depth } from "./depth.js";
 import { Flow } from "./flow.js";
 import { Heatmap } from "./heatmap.js";
@@ -12,7 +12,7 @@ export class Stage {
   constructor(app) {
     this.app = app;
     this.panels = [];
-    app.state.on(["tabs", "active", "layout", "mode", "view"], () => this.lay());
+    app.state.on(["tabs", "active", "layout", "mode", "view"], () => keepFocus($("#stage"), () => this.lay()));
     app.state.on(["mobileTab", "flow", "depthChart"], () => this.mark());
   }
 

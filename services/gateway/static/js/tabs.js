@@ -1,10 +1,10 @@
-import { $, el, icon } from "./dom.js";
+import { $, el, icon, keepFocus } from "./dom.js";
 
 /** The open instruments, as tabs; + opens the switcher. */
 export class Tabs {
   constructor(app) {
     this.app = app;
-    app.state.on(["tabs", "active", "view"], () => this.draw());
+    app.state.on(["tabs", "active", "view"], () => keepFocus($("#tabs"), () => this.draw()));
     this.draw();
   }
 

@@ -1,5 +1,5 @@
 import { apiUrl } from "./api.js";
-import { el, icon, setText, svg } from "./dom.js";
+import { el, icon, keepFocus, setText, svg } from "./dom.js";
 import { draws } from "./frame.js";
 import { parsePrice, toNumber } from "./price.js";
 import { Stream } from "./stream.js";
@@ -39,7 +39,7 @@ export class Watch {
     this.add = el("button", { class: "link", on: { click: () => this.watchActive() } }, "Watch the open instrument");
     root.append(this.list, this.empty, this.add);
     app.state.on(["watch", "side", "sideTab"], () => this.sync());
-    app.state.on(["active", "tabs"], () => this.draw());
+    app.state.on(["active", "tabs"], () => keepFocus(root, () => this.draw()));
     app.on("connection", ({ phase }) => phase === "open" && this.again());
     document.addEventListener("visibilitychange", () => this.sync());
     this.sync();
