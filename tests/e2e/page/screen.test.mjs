@@ -176,3 +176,15 @@ test("by keyboard the focus stays where it was when an instrument is chosen", as
   assert.ok(await focused(".ladder canvas"), "the ladder");
   await page.close();
 });
+
+test("nothing that changes with every trade speaks, and before any data the header claims nothing", async () => {
+  const page = await open(stage, `#symbols=${symbol}`);
+  await hasBook(page);
+  assert.deepEqual(await page.evaluate(() => [...document.querySelectorAll("#figures output, #figures [role=status]")].filter((n) => n.ariaLive !== "off").map((n) => n.className)), []);
+  await page.evaluate(() => {
+    window.mbostream.live.stop();
+    window.mbostream.instrument.reset();
+  });
+  await eventually(page, () => [...document.querySelectorAll(".figure.bid dd, .figure.ask dd")].every((n) => n.textContent === "–"));
+  await page.close();
+});

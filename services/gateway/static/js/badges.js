@@ -32,9 +32,10 @@ export class Badges {
     setText(this.state, name);
     setClass(this.state, `badge state ${kind}`);
     if (this.state.title !== title) this.state.title = title;
-    if (name !== this.said) {
-      if (this.said && kind !== "good") this.app.announce(`${name}. ${title}`);
-      this.said = name;
+    const say = name.replace(/ \d+ s$/, ""); // not every second of a wait
+    if (say !== this.said) {
+      if (this.said && kind !== "good") this.app.announce(`${say}. ${title}`);
+      this.said = say;
     }
     this.figures(i, performance.now());
   }

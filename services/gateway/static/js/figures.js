@@ -13,7 +13,7 @@ export class Figures {
     };
     this.symbol = el("h1", { class: "symbol" }, "–");
     this.about = el("span", { class: "about" }, "");
-    this.last = el("output", { class: "last", "aria-label": "Last trade" }, "–");
+    this.last = el("output", { class: "last", "aria-label": "Last trade", "aria-live": "off" }, "–");
     const list = el("dl", { class: "figure-list" });
     for (const [name, title] of [["bid", "Best bid: price, size"], ["ask", "Best offer: price, size"], ["spread", "Ask − bid"],
       ["mid", "Middle of bid and ask"], ["micro", "Microprice: mid weighted by the size on the other side"], ["volume", "Traded since the page opened this session: bought, sold"]]) {
@@ -22,10 +22,10 @@ export class Figures {
       list.append(node);
     }
     this.needle = el("span", { class: "needle" });
-    this.imbalance = el("output", {}, "–");
+    this.imbalance = el("output", { "aria-live": "off" }, "–");
     list.append(el("div", { class: "figure imbalance", title: "Imbalance of the five best levels: (bids − asks) ÷ both" }, el("dt", {}, "imbalance"),
       el("dd", {}, el("span", { class: "gauge", "aria-hidden": "true" }, this.needle), this.imbalance)));
-    this.auction = el("div", { class: "auction", hidden: true, role: "status" });
+    this.auction = el("div", { class: "auction", hidden: true });
     $("#figures").append(el("div", { class: "title" }, this.symbol, this.about), this.last, list, this.auction, el("div", { id: "badges", class: "badges" }));
     draws(this);
   }
@@ -43,8 +43,9 @@ export class Figures {
     const { last, direction } = i.trades;
     setText(this.last, last?.px != null ? `${direction > 0 ? "▲" : direction < 0 ? "▼" : ""} ${px(last.px)}` : "–");
     setClass(this.last, `last ${direction > 0 ? "up" : direction < 0 ? "down" : ""}`);
-    setText(this.bid, f.bid ? `${px(f.bid.px)} × ${compact(f.bid.size)}` : "none");
-    setText(this.ask, f.ask ? `${px(f.ask.px)} × ${compact(f.ask.size)}` : "none");
+    const none = i.ms ? "none" : "–";
+    setText(this.bid, f.bid ? `${px(f.bid.px)} × ${compact(f.bid.size)}` : none);
+    setText(this.ask, f.ask ? `${px(f.ask.px)} × ${compact(f.ask.size)}` : none);
     setText(this.spread, f.spread === null ? "–" : formatPrice(f.spread, places));
     setText(this.mid, f.mid === null ? "–" : formatPrice(f.mid, places));
     setText(this.micro, f.micro === null ? "–" : f.micro.toFixed(Math.min(9, places + 1)));
