@@ -188,3 +188,13 @@ test("nothing that changes with every trade speaks, and before any data the head
   await eventually(page, () => [...document.querySelectorAll(".figure.bid dd, .figure.ask dd")].every((n) => n.textContent === "–"));
   await page.close();
 });
+
+test("where no chart has been shown the export offers the recorded day, not a time of 1970", async () => {
+  const page = await open(stage, `#symbols=${symbol}&layout=ladders`);
+  await hasBook(page);
+  await page.keyboard.press("e");
+  const { shown, text } = await page.evaluate(() => ({ shown: document.querySelector("#export input[value=shown]").disabled, text: document.querySelector("#export textarea").value }));
+  assert.ok(shown);
+  assert.doesNotMatch(text, /start=-/);
+  await page.close();
+});

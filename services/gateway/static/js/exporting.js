@@ -41,15 +41,16 @@ export class Exporting {
     const view = this.app.heatViews.get(tab);
     const ns = (ms) => BigInt(Math.round(ms * 1000)) * 1000n;
     const { range } = this.app.player;
-    this.shown = [ns(view.left), ns(view.right)];
+    this.shown = view.now ? [ns(view.left), ns(view.right)] : null;
     this.day = range ? [range.first, range.last + 1n] : null;
-    this.rangeTexts[0].textContent = `${clock(view.left)} – ${clock(view.right)}`;
+    this.rangeTexts[0].textContent = this.shown ? `${clock(view.left)} – ${clock(view.right)}` : "no chart was shown";
     this.rangeTexts[1].textContent = range ? `${day(Number(range.first / 1_000_000n))}, session ${range.session}` : "nothing recorded";
+    this.ranges[0].disabled = !this.shown;
     this.ranges[1].disabled = !range;
-    if (!range) this.ranges[0].checked = true;
+    if (this.ranges.find((r) => r.checked).disabled) this.ranges.find((r) => !r.disabled).checked = true;
     const own = this.day ?? this.shown;
-    this.start.value = iso(own[0]);
-    this.end.value = iso(own[1] + 999_999_999n);
+    this.start.value = own ? iso(own[0]) : "";
+    this.end.value = own ? iso(own[1] + 999_999_999n) : "";
     this.draw();
     this.box.showModal();
   }
