@@ -198,3 +198,10 @@ test("where no chart has been shown the export offers the recorded day, not a ti
   assert.doesNotMatch(text, /start=-/);
   await page.close();
 });
+
+test("nothing of a panel's head wraps on a tablet", async () => {
+  const page = await open(stage, `#symbols=${symbol}`, { width: 768, height: 1024 });
+  await hasBook(page);
+  assert.deepEqual(await page.evaluate(() => [...document.querySelectorAll(".panel-head button")].filter((b) => b.offsetHeight > 28).map((b) => b.textContent)), []);
+  await page.close();
+});
