@@ -4,7 +4,7 @@ import { $ } from "./dom.js";
 export function shortcuts(app, ui) {
   const { state, player } = app;
   const toggle = (key) => () => state.set({ [key]: !state.get(key) });
-  const panel = (kind) => app.stage.panels.filter((p) => p.constructor.name === kind || p[kind]);
+  const panel = (act) => app.stage.panels.filter((p) => p[act]);
   const step = (by) => {
     const n = state.get("tabs").length;
     if (n) state.set({ active: (state.get("active") + by + n) % n });
