@@ -162,14 +162,29 @@ test("the last price of the header is the one marked in the ladder and the tape'
   await page.close();
 });
 
-test("Escape closes the queue that Enter opened in the ladder", async () => {
+test("Escape closes the queue of a level from the ladder too", async () => {
   const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
   await hasBook(page);
+  await page.evaluate(() => {
+    const { state, instrument } = window.mbostream;
+    state.set({ level: { spec: state.activeTab.spec, side: "B", row: instrument.book.bid.row, group: 1 } });
+  });
+  await page.waitForSelector(".queue-box:not([hidden])");
   await page.focus(".ladder canvas");
   await page.keyboard.press("ArrowUp");
-  await page.keyboard.press("Enter");
-  await page.waitForSelector(".queue-box:not([hidden])");
   await page.keyboard.press("Escape");
   await page.waitForSelector(".queue-box", { state: "hidden" });
+  await page.close();
+});
+
+test("a drag that the system takes away ends", async () => {
+  const page = await open(stage, `#symbols=${await symbolOf(stage)}`);
+  await hasBook(page);
+  const box = await page.locator(".ladder canvas").boundingBox();
+  await page.mouse.move(box.x + 50, box.y + 100);
+  await page.mouse.down();
+  await page.dispatchEvent(".ladder canvas", "pointercancel");
+  await page.mouse.move(box.x + 50, box.y + 300);
+  assert.ok(await page.evaluate(() => window.mbostream.stage.panels.find((p) => p.recentre).follow));
   await page.close();
 });

@@ -6,6 +6,8 @@ import { Book } from "../../../services/gateway/static/js/book.js";
 import { rowStep, timeTicks } from "../../../services/gateway/static/js/axes.js";
 import { Latency } from "../../../services/gateway/static/js/latency.js";
 import { autoGroup } from "../../../services/gateway/static/js/ladder_rows.js";
+import { compact } from "../../../services/gateway/static/js/format.js";
+import { HeatView } from "../../../services/gateway/static/js/heat_view.js";
 import { decode, encode } from "../../../services/gateway/static/js/link.js";
 import { Instrument } from "../../../services/gateway/static/js/instrument.js";
 import { prepend } from "../../../services/gateway/static/js/prefill.js";
@@ -167,6 +169,21 @@ test("listeners hear only changes of their keys", () => {
   off();
   state.set({ theme: "light" });
   assert.equal(heard, 1);
+});
+
+test("sizes up to the largest are written in four digits and a unit", () => {
+  assert.deepEqual([9999, 99_949, 99_950, 999_499, 999_500, 9_995_000, 999_950_000, 4_294_967_295, -999_500].map(compact),
+    ["9999", "99.9k", "100k", "999k", "1.00M", "10.0M", "1.00B", "4.29B", "-1.00M"]);
+});
+
+test("a chart that was moved before its book came shows the market when it comes", () => {
+  const view = new HeatView();
+  view.panPrice(0);
+  view.zoomPrice(1.2);
+  view.advance(book(100, 102), 1000, false);
+  assert.equal(view.center, 101);
+  assert.equal(view.rows, 30);
+  assert.ok(view.following);
 });
 
 test("axis labels are few and round", () => {

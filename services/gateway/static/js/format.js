@@ -2,8 +2,8 @@
 export function compact(n) {
   const abs = Math.abs(n);
   if (abs < 10_000) return String(Math.round(n));
-  if (abs < 1e6) return `${(n / 1e3).toFixed(abs < 1e5 ? 1 : 0)}k`;
-  if (abs < 1e9) return `${(n / 1e6).toFixed(abs < 1e7 ? 2 : 1)}M`;
+  if (abs < 999_500) return `${(n / 1e3).toFixed(abs < 99_950 ? 1 : 0)}k`; // what would be rounded to 1000k is 1.00M
+  if (abs < 999_950_000) return `${(n / 1e6).toFixed(abs < 9_995_000 ? 2 : 1)}M`;
   return `${(n / 1e9).toFixed(2)}B`;
 }
 

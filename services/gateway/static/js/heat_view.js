@@ -35,6 +35,7 @@ export class HeatView {
   }
 
   panPrice(rows) {
+    if (this.rows === null) return;
     this.followPrice = false;
     this.center += rows;
   }
@@ -49,6 +50,7 @@ export class HeatView {
   }
 
   zoomPrice(factor, share = 0.5) {
+    if (this.rows === null) return;
     const rows = Math.min(5e6, Math.max(6, this.rows * factor));
     if (!this.followPrice) this.center += (0.5 - share) * (this.rows - rows);
     this.rows = rows;

@@ -102,6 +102,7 @@ export class Ladder extends LadderPaint {
       if (this.drag && this.drag.moved < 4 && event.offsetY > HEAD) this.choose(this.rowAt(event.offsetY), event.offsetX);
       this.drag = null;
     });
+    element.addEventListener("pointercancel", () => (this.drag = null));
     element.addEventListener("dblclick", () => this.recentre());
     element.addEventListener("keydown", (event) => this.key(event));
   }

@@ -36,7 +36,7 @@ export class RowsCanvas {
     element.addEventListener("pointerdown", (event) => {
       if (event.pointerType === "touch") this.touchY = event.clientY;
     });
-    element.addEventListener("pointerup", () => (this.touchY = null));
+    for (const end of ["pointerup", "pointercancel"]) element.addEventListener(end, () => (this.touchY = null));
     element.addEventListener("pointerleave", () => {
       this.hover = null;
       this.seen = "";

@@ -76,6 +76,7 @@ export class Timeline {
       if (this.dragging !== null && this.dragging !== undefined) this.onSeek(this.dragging);
       this.dragging = null;
     });
+    element.addEventListener("pointercancel", () => (this.dragging = null));
     element.addEventListener("pointerleave", () => {
       this.hover = null;
       this.canvas.dirty = true;
