@@ -53,7 +53,8 @@ class Source(Protocol):
 class Reread(Protocol):
     """Items that were given out before, once more."""
 
-    position: int
+    @property
+    def position(self) -> int: ...
 
     def read(self, limit: int) -> Chunk | None:
         """The next items, at most `limit` records; raises EndOfSource where what was kept ended when it was opened."""
