@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from shared.dbn import Metadata, Reader, Writer
 from shared.orderbook.books import Books
 from shared.orderbook.image import decode, encode
 from shared.orderbook.levels import LevelBooks
+from shared.records import Rows
 
 REPEAT = 5
 
@@ -60,8 +62,8 @@ def batches() -> None:
         place = [len(data.warm) + 1]
 
         def work(
-            engine: Books = engine, size: int = size, place: list[int] = place, rows: np.ndarray = records
-        ) -> None:  # type: ignore[type-arg]
+            engine: Books = engine, size: int = size, place: list[int] = place, rows: Rows = records
+        ) -> None:
             for at in range(0, len(rows), size):
                 engine.apply(rows[at : at + size], place[0])
                 place[0] += size
@@ -98,9 +100,7 @@ def level_rows(path: Path) -> None:
     many["instrument_id"] = np.arange(64)
     for name, each in (("1 book", rows), ("64 books", many.reshape(-1))):
         levels = LevelBooks()
-        timed(
-            f"LevelBooks.fold, {name}", len(each), "row", lambda each=each, levels=levels: levels.fold(each)
-        )  # type: ignore[misc]
+        timed(f"LevelBooks.fold, {name}", len(each), "row", partial(levels.fold, each))
 
 
 if __name__ == "__main__":

@@ -226,11 +226,11 @@ def compare(
     folded = 0
     for line in lines:
         bids, asks = follower.books.get((line["publisher_id"], line["instrument_id"]), ({}, {}))
-        got = [
+        levels = [
             [[px, *row] for px, row in sorted(side.items(), reverse=down)]
             for side, down in ((bids, True), (asks, False))
         ]
-        folded += got != [line["bids"], line["asks"]]
+        folded += levels != [line["bids"], line["asks"]]
     return {
         "records": len(sent), "missing": missing, "duplicated": doubled, "reordered": int(reordered),
         "wrong_final_books": len(set(truth) ^ set(final)), "out_gaps": len(follower.gaps),

@@ -144,7 +144,7 @@ def test_a_password_is_rotated_on_a_running_broker(server: Server) -> None:
     def may_enter(password: str) -> bool:
         broker = Broker(server.url("book"), name="test", password=password)
         try:
-            return broker.call("SMEMBERS", broker.keys.feeds) == []
+            return bool(broker.call("SMEMBERS", broker.keys.feeds) == [])
         except BrokerError:
             return False
         finally:

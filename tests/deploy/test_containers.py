@@ -69,7 +69,7 @@ def test_the_container_takes_our_settings_users_and_scripts(container: tuple[str
 
     def reachable() -> bool:
         try:
-            return broker.call("PING") == b"PONG"
+            return bool(broker.call("PING") == b"PONG")
         except Exception:  # noqa: BLE001 - not listening yet
             return False
 

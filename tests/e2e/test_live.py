@@ -145,9 +145,12 @@ def test_killing_ingest_again_and_again_leaves_the_same(tmp_path: Path) -> None:
                 except (httpx.HTTPError, ValueError, KeyError):
                     return 0
 
+            def reached() -> bool:
+                return appended() >= gateway.limit
+
             for limit in (9_000, 25_000, 41_000):
                 gateway.limit = limit
-                eventually(lambda limit=limit: appended() >= limit, timeout_s=60)
+                eventually(reached, timeout_s=60)
                 (ingest,) = [each.pid for each in running(pipeline.process.pid) if each.role == "ingest"]
                 os.kill(ingest, signal.SIGKILL)
             gateway.limit = len(gateway.records)

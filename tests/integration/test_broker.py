@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
 from shared.broker import Broker
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost
 from tests.support import eventually
-from tests.support.cluster import SLOTS, Cluster, first_slot, node_of
+from tests.support.cluster import Cluster, first_slot, node_of
 from tests.support.node import Node
 
 
@@ -65,7 +66,7 @@ def test_a_cluster_node_that_has_lost_the_others_is_not_the_only_one_asked(tmp_p
     alone = Node(tmp_path / "n", "--cluster-enabled", "yes")  # in the place of the first, with its slots
     alone.start()
     try:
-        alone.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, first_slot(1) - 1)
+        alone.call("CLUSTER", "ADDSLOTSRANGE", 0, first_slot(1) - 1)
         with Cluster(tmp_path / "c") as cluster:
             broker = Broker(cluster.url, name="test")
             keys = [key for key in map(str, range(100)) if node_of(key) != 0]
@@ -84,7 +85,7 @@ def test_a_cluster_node_that_names_no_host_is_where_it_was_asked(tmp_path: Path)
     node = Node(tmp_path / "n", "--cluster-enabled", "yes")
     node.start()
     try:
-        node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        node.call("CLUSTER", "ADDSLOTSRANGE", 0, REDIS_CLUSTER_HASH_SLOTS - 1)
         broker = Broker(f"redis://127.0.0.1:{node.port}/0", name="test")
         eventually(lambda: answers(broker, "key"))
         assert {address for _, _, address in broker._slots} == {("127.0.0.1", node.port)}

@@ -272,7 +272,7 @@ def test_a_fail_over_to_a_replica_that_lags(
 ) -> None:
     """What the primary took after the replica stopped following is lost: entries, offsets and leases together."""
     pair.wait_linked()
-    pair.replica.client().execute_command("REPLICAOF", "NO", "ONE")
+    pair.replica.call("REPLICAOF", "NO", "ONE")
     if lag_s:
         until = time.monotonic() + lag_s
         both.until(lambda: time.monotonic() > until)
@@ -285,11 +285,11 @@ def test_a_primary_that_became_a_replica_is_not_written_to(
 ) -> None:
     """READONLY is a fail-over that is not over yet: try again."""
     pair.wait_linked()
-    old = pair.primary.client()
-    old.execute_command("REPLICAOF", "127.0.0.1", str(pair.replica.port))
+    old = pair.primary
+    old.call("REPLICAOF", "127.0.0.1", str(pair.replica.port))
     both.until(lambda: both.failed_with("READONLY") or both.failed_with("BrokerLost"))
-    old.execute_command("REPLICAOF", "NO", "ONE")
-    pair.replica.client().execute_command("REPLICAOF", "127.0.0.1", str(pair.primary.port))
+    old.call("REPLICAOF", "NO", "ONE")
+    pair.replica.call("REPLICAOF", "127.0.0.1", str(pair.primary.port))
     check_all(pair, prefix, both, sent)
     pair.wait_linked()
 

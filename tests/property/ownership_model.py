@@ -117,19 +117,20 @@ def _take(world: World, index: int, *, random_tokens: bool) -> Iterator[tuple[st
 
 
 def _work(world: World, index: int, worker: Worker) -> Iterator[tuple[str, World]]:
-    assert worker.token is not None
+    token = worker.token
+    assert token is not None
     yield (
         f"release {index}",
-        world.with_broker(world.broker.release(worker.token)).with_worker(index, Worker()),
+        world.with_broker(world.broker.release(token)).with_worker(index, Worker()),
     )
     if worker.applied == worker.committed and worker.applied < RECORDS:
         worker = replace(worker, applied=worker.applied + 1)
     if worker.applied == worker.committed:
         return
-    word, broker = world.broker.commit(worker.token, worker.committed, worker.applied)
-    twins = [i for i, other in enumerate(world.workers) if other.token == worker.token]
+    word, broker = world.broker.commit(token, worker.committed, worker.applied)
+    twins = [i for i, other in enumerate(world.workers) if other.token == token]
     if word == "OK" and len(twins) > 1:
-        raise Violation(f"workers {twins} may both commit under {worker.token}")
+        raise Violation(f"workers {twins} may both commit under {token}")
     after = world.with_broker(broker)
     if word in ("OK", "DONE"):
         yield f"commit {index}", after.with_worker(index, replace(worker, committed=worker.applied))

@@ -27,6 +27,7 @@ from shared.records import Rows
 from shared.units import ACTION_TRADE, SIDE_ASK, SIDE_BID, SIDE_NONE
 
 Key = tuple[int, int]  # publisher_id, instrument_id
+STAGES = ("simulator", "kernel", "reference", "compare")
 
 
 class Unequal(Exception):
@@ -44,9 +45,6 @@ class Report:
     trades: int = 0
     state_hash: str = ""  # of the part, of both engines
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-
-STAGES = ("simulator", "kernel", "reference", "compare")
 
 
 def spec_of(records: int, instruments: int, seed: int) -> MarketSpec:

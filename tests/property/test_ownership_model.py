@@ -3,6 +3,7 @@
 import pytest
 
 from tests.property import ownership_model as model
+from tests.property.search import Violation
 
 
 def test_nothing_is_lost_doubled_or_committed_by_two_owners() -> None:
@@ -13,5 +14,5 @@ def test_nothing_is_lost_doubled_or_committed_by_two_owners() -> None:
 
 def test_an_epoch_alone_does_not_fence_after_a_rollback() -> None:
     """The checker finds the fault that the random part of a token is there for: this test can fail."""
-    with pytest.raises(model.Violation, match="rollback"):
+    with pytest.raises(Violation, match="rollback"):
         model.explore(random_tokens=False)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], *, timeout_s: float = 20.0, every_s: float = 0.02) -> T:
+def eventually(
+    probe: Callable[[], T | Literal[False] | None], *, timeout_s: float = 20.0, every_s: float = 0.02
+) -> T:
     """The first truthy value of `probe`; AssertionError with its last value or error after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     last: object = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -53,13 +54,13 @@ class Cluster:
             node.start()
         for index, node in enumerate(self.nodes[:NODES]):
             slots = first_slot(index), first_slot(index + 1) - 1
-            node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+            node.call("CLUSTER", "ADDSLOTSRANGE", *slots)
         for node in self.nodes[1:]:
-            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+            self.nodes[0].call("CLUSTER", "MEET", "127.0.0.1", node.port)
         self.wait_whole()
         for node in self.nodes[NODES:]:
-            node.client().execute_command("CLUSTER", "REPLICATE", self.id_of(0))
-            eventually(lambda node=node: self.follows(node), timeout_s=60)
+            node.call("CLUSTER", "REPLICATE", self.id_of(0))
+            eventually(partial(self.follows, node), timeout_s=60)
         return self
 
     def wait_whole(self) -> None:
@@ -68,13 +69,13 @@ class Cluster:
 
     def _is_whole(self, node: Node) -> bool:
         try:
-            said = node.client().execute_command("CLUSTER", "INFO").decode().splitlines()
+            said = node.call("CLUSTER", "INFO").decode().splitlines()
         except redis.RedisError:
             return False
         return "cluster_state:ok" in said and f"cluster_known_nodes:{len(self.nodes)}" in said
 
     def id_of(self, index: int) -> str:
-        return str(self.nodes[index].client().execute_command("CLUSTER", "MYID").decode())
+        return str(self.nodes[index].call("CLUSTER", "MYID").decode())
 
     @staticmethod
     def follows(node: Node) -> bool:
@@ -110,7 +111,7 @@ class Cluster:
 
     @property
     def led_by_spare(self) -> bool:
-        return self.nodes[NODES].client().role()[0] == b"master"
+        return bool(self.nodes[NODES].client().role()[0] == b"master")
 
     def fail_over(self, *, for_good: bool = False) -> None:
         """Whichever of the first node and the spare leads dies; the other takes over without what it was not sent.
@@ -133,7 +134,7 @@ class Cluster:
 
         def leads() -> bool:
             with contextlib.suppress(redis.RedisError):  # the leader is cut off just now, or it is all done
-                new.client().execute_command("CLUSTER", "FAILOVER")
+                new.call("CLUSTER", "FAILOVER")
             return bool(new.client().role()[0] == b"master")
 
         eventually(leads, timeout_s=60, every_s=1)  # an offer that the leader does not take expires
@@ -141,15 +142,15 @@ class Cluster:
     def start_move(self, key: str, to: int) -> None:
         """The slot of a key begins to move: a client is sent to the new node for what is there already."""
         slot, here = key_slot(key.encode()), node_of(key)
-        self.nodes[to].client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(here))
-        self.nodes[here].client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        self.nodes[to].call("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(here))
+        self.nodes[here].call("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
 
     def move_keys(self, key: str, to: int, count: int) -> int:
         """Move some keys of a slot that has begun to move; how many."""
         source, target = self.nodes[node_of(key)], self.nodes[to]
-        keys = source.client().execute_command("CLUSTER", "GETKEYSINSLOT", key_slot(key.encode()), count)
+        keys = source.call("CLUSTER", "GETKEYSINSLOT", key_slot(key.encode()), count)
         for each in keys:
-            source.client().execute_command("MIGRATE", "127.0.0.1", target.port, each, 0, 5000)
+            source.call("MIGRATE", "127.0.0.1", target.port, each, 0, 5000)
         return len(keys)
 
     def end_move(self, key: str, to: int) -> None:
@@ -157,9 +158,7 @@ class Cluster:
         while self.move_keys(key, to, 100):
             pass
         for node in (self.nodes[to], *self.nodes):
-            node.client().execute_command(
-                "CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", self.id_of(to)
-            )
+            node.call("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", self.id_of(to))
 
     def __exit__(self, *_: object) -> None:
         for proxy in self.proxies:

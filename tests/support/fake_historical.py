@@ -169,7 +169,7 @@ class FakeHistorical:
                 nanoseconds(query["start"]), nanoseconds(query["end"]), query["symbols"].split(",")
             )
         if path.endswith("submit_job"):
-            job = {"id": f"JOB-{len(self.jobs) + 1}", "state": "queued", "query": query}
+            job: dict[str, Any] = {"id": f"JOB-{len(self.jobs) + 1}", "state": "queued", "query": query}
             self.jobs[job["id"]] = job
             return job
         if path.endswith("list_jobs"):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -65,6 +66,10 @@ class Node:
 
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket))
+
+    def call(self, *words: str | int | bytes) -> Any:
+        """The reply to a command that redis-py has no method for."""
+        return self.client().execute_command(*words)  # type: ignore[no-untyped-call]
 
     def answers(self) -> bool:
         try:

@@ -48,7 +48,7 @@ class Pair:
 
     def fail_over(self, lag_s: float = 0.0) -> None:
         """The replica stops following; `lag_s` later the primary dies with what it took since; the replica leads."""
-        self.replica.client().execute_command("REPLICAOF", "NO", "ONE")
+        self.replica.call("REPLICAOF", "NO", "ONE")
         time.sleep(lag_s)
         self.proxy.switch(self.replica.socket)
         self.primary.kill()

@@ -17,15 +17,21 @@ class ArraySource:
     def __init__(
         self, items: list[Rows | dict[str, Any]], *, dataset: str = "TEST", identity: str = "one"
     ) -> None:
-        self.dataset, self.identity, self.spec = dataset, identity, {"kind": "array"}
+        self.dataset, self.identity = dataset, identity
+        self.spec: Mapping[str, Any] = {"kind": "array"}
         self._items = items
         self._position = 0
-        self.total: int | None = sum(self._size(item) for item in items)
+        self._end = sum(self._size(item) for item in items)
+        self.total: int | None = self._end
         self.opened: list[int] = []
 
     @staticmethod
     def _size(item: Rows | dict[str, Any]) -> int:
         return 1 if isinstance(item, dict) else len(item)
+
+    @property
+    def has_more(self) -> bool:
+        return self._position < self._end
 
     def open(self, position: int, spec: Mapping[str, Any]) -> None:
         self.opened.append(position)

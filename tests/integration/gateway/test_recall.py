@@ -367,7 +367,8 @@ def test_a_symbol_is_that_instrument_only_whatever_its_id_was_before(broker_url:
     with served(broker, feed, tmp_path) as gateway:
 
         def sequences(query: str) -> list[int]:
-            found, after = [], ""
+            found: list[int] = []
+            after: str | None = ""
             while after is not None:
                 page = gateway.json(f"/v1/history/NEW/mbo?limit=77&{query}&after={after}")
                 found += [row[10] for row in page["rows"]]

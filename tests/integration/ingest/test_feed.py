@@ -21,12 +21,12 @@ from tests.support.sources import ArraySource
 @pytest.mark.parametrize("options", [{}, {"rate": 20_000.0}, {"speed": "1"}, {"floor_ms": 0.0}])
 @pytest.mark.parametrize(("records", "entry_records"), [(0, 10), (1, 10), (200, 5), (200, 67), (400, 1000)])
 def test_a_feed_ends_with_everything_sent(
-    broker_url: str, prefix: str, broker: Broker, records: int, entry_records: int, options: dict[str, object]
+    broker_url: str, prefix: str, broker: Broker, records: int, entry_records: int, options: dict[str, Any]
 ) -> None:
     sent = random_rows(records)
     settings = IngestSettings(
         broker=broker_url, prefix=prefix, shards=SHARDS, entry_records=entry_records, readers=(), **options
-    )  # type: ignore[arg-type]
+    )
     feed = Feed(ArraySource([sent]), "test", settings, SystemClock(), "me", None)
 
     def ended() -> bool:

@@ -22,7 +22,7 @@ from tests.support import eventually
 from tests.support.mbo import random_rows
 from tests.support.sources import JournaledArray
 
-DAY = {"type": "day", "date": "2026-11-25"}
+DAY: dict[str, object] = {"type": "day", "date": "2026-11-25"}
 
 
 class LiveFeed:
@@ -134,7 +134,7 @@ def test_what_was_trimmed_past_persist_comes_back_once(
     feed.feed_back()
     while persist.read(between):
         feed.feed_back()
-        if feed.source.position < feed.source.total:
+        if feed.source.has_more:
             feed.writer.run(5)
             feed.trim()
             feed.feed_back()
@@ -222,7 +222,7 @@ def test_persist_that_kept_up_finds_nothing_in_the_feed_back(
     feed: LiveFeed, broker: Broker, sent: Rows
 ) -> None:
     persist = Persist(broker)
-    while feed.source.position < feed.source.total:
+    while feed.source.has_more:
         feed.writer.run(10)
         persist.read()
         feed.trim()

@@ -82,7 +82,9 @@ def check_exactly_once(broker: Broker, sent: Rows) -> None:
     """In the newest session every shard's ordinals are contiguous, its records the source's, byte for byte."""
     found = 0
     for shard in range(SHARDS):
-        at, last, records, kinds = 0, 0, [], []
+        at = last = 0
+        records: list[bytes] = []
+        kinds: list[str] = []
         for entry_id, entry in entries(broker, shard):
             session, ordinal = parse_id(entry_id)
             assert ordinal == entry.last

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _kill_under_load(kills: int, broker: Broker, broker_url: str, prefix: str, d
         try:
             if kill < kills:
                 target = sum(feed.last) - draw.randint(1, per_kill - 1)
-                eventually(lambda target=target: _stored(feed) >= target, every_s=0.001, timeout_s=150)
+                eventually(partial(_has_stored, feed, target), every_s=0.001, timeout_s=150)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             else:
@@ -67,6 +68,10 @@ def _kill_under_load(kills: int, broker: Broker, broker_url: str, prefix: str, d
 
 def _stored(feed: Feed) -> int:
     return sum(parse_id(position)[1] for shard in range(feed.shards) if (position := feed.position(shard)))
+
+
+def _has_stored(feed: Feed, count: int) -> bool:
+    return _stored(feed) >= count
 
 
 def test_three_kills_under_load_lose_and_double_nothing(

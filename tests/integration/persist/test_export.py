@@ -131,7 +131,7 @@ def _value(name: str, text: str | int | None) -> int:
         return ord(str(text))
     if name == "price":
         return UNDEF_PX if text in ("", None) else px_from_str(str(text))
-    return UNDEF_TS if text in ("", None) else int(text)  # type: ignore[arg-type]
+    return UNDEF_TS if text in ("", None) else int(text)
 
 
 def test_parquet_has_exact_decimals_and_times(small: Rows, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from services.ingest.router import split
 from services.persist.local import LocalHistory
-from shared.broker import Broker
+from shared.broker import Broker, Entry
 from shared.clock import ManualClock
 from shared.errors import WireError
 from shared.wire.codec import encode_control, encode_records
@@ -64,7 +66,12 @@ def test_a_shard_that_waits_reads_only_its_feed_back(
     broker.call("XTRIM", feed.stream(0), "MINID", f"1-{feed.last[0]}")
     read: list[str] = []
     inner = recorder._broker.read
-    monkeypatch.setattr(recorder._broker, "read", lambda after, **k: read.extend(after) or inner(after, **k))
+
+    def reading(after: Mapping[str, str], **options: Any) -> dict[str, list[Entry]]:
+        read.extend(after)
+        return inner(after, **options)
+
+    monkeypatch.setattr(recorder._broker, "read", reading)
     assert [recorder.poll() for _ in range(4)] == [0] * 4
     names = [name.rsplit(":", 1)[1] for name in read]
     assert (names.count("in"), names.count("back")) == (1, 4)
@@ -87,7 +94,7 @@ def test_a_live_feed_that_went_past_persist_is_recorded_whole(
         recorder.poll()
         recorder.commit()
         recorder.settle()
-        if live.source.position < live.source.total:
+        if live.source.has_more:
             live.writer.run(5)
     recorder.close()
     history = LocalHistory(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 def test_a_parent_that_goes_while_the_reader_starts_leaves_no_traceback(
     broker_url: str, prefix: str, tmp_path: Path, goes_by: str
 ) -> None:
-    given = {
+    given: dict[str, object] = {
         "data": str(tmp_path), "broker": broker_url, "prefix": prefix, "password": None, "host": "127.0.0.1", "port": 0,
         "url": "", "token": "secret-of-this-test", "log": "json", "log_level": "info", "feeds": [],
     }  # fmt: skip

@@ -42,17 +42,20 @@ class Taken:
     def records(self) -> Rows:
         return np.concatenate(self.rows) if self.rows else np.empty(0, MBO)
 
-    def until(self, count: int) -> Taken:
-        def enough() -> bool:
+    def read_on(self, until: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+        def holds() -> bool:
             self.more()
-            return sum(map(len, self.rows)) >= count
+            return bool(until())
 
-        eventually(enough, timeout_s=30, every_s=0)
+        eventually(holds, timeout_s=timeout_s, every_s=0)
+
+    def until(self, count: int) -> Taken:
+        self.read_on(lambda: sum(map(len, self.rows)) >= count, timeout_s=30)
         return self
 
     def recovers(self) -> None:
         """There was one gap, and after it the books were made whole once."""
-        eventually(lambda: self.more() or self.controls[-1]["type"] == "recovered", every_s=0)
+        self.read_on(lambda: self.controls[-1]["type"] == "recovered")
         said = [each["type"] for each in self.controls if each["type"] in ("gap", "recovered")]
         assert said == ["gap", "recovered"]
 

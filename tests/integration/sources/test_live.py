@@ -150,7 +150,7 @@ def test_the_journal_is_dbn_limited_in_size_and_says_from_where_it_can_replay(
     assert same(rest.records, market_rows[oldest + 7 - CONTROLS :])
     again.close()
     lost = Taken(live(), 5, source.spec)
-    eventually(lambda: lost.more() or lost.gaps(), every_s=0)
+    lost.read_on(lost.gaps)
     assert "journal" in lost.gaps()[0]["reason"]
     assert taken.gaps() == []
 
@@ -168,12 +168,12 @@ def test_a_snapshot_that_broke_between_two_books_is_asked_for_again(
     taken = Taken(source).until(gateway.break_after)
     position = taken.position
     if restarted == "after it":  # it is in the journal, and taken for not given out
-        eventually(lambda: taken.more() or taken.gaps(), every_s=0)
+        taken.read_on(taken.gaps)
     if restarted:
         source.close()
         taken = Taken(live(), position, source.spec)
     gateway.limit = COUNT
-    eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
+    taken.read_on(lambda: same(taken.records[-1:], market_rows[-1:]))
     taken.recovers()
     books, truth = ReferenceBooks("raw"), ReferenceBooks("raw")
     books.apply(taken.records, 1)
@@ -204,9 +204,9 @@ def test_outside_the_replay_window_is_a_gap_and_a_snapshot(
     taken = Taken(live()).until(8000)
     gateway.oldest_index = 9000
     gateway.drop(cursor=12_000)
-    eventually(lambda: taken.more() or sum(map(len, taken.rows)) > 8000, every_s=0)
+    taken.read_on(lambda: sum(map(len, taken.rows)) > 8000)
     gateway.limit = COUNT
-    eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
+    taken.read_on(lambda: same(taken.records[-1:], market_rows[-1:]))
     taken.recovers()
     assert "replay window" in taken.gaps()[0]["reason"]
     assert "instrument_id" not in taken.gaps()[0]
@@ -229,7 +229,7 @@ def test_a_snapshot_cut_in_two_is_asked_for_again(
     gateway.drops.append(9_000)
     gateway.limit = COUNT
     taken = Taken(live())
-    eventually(lambda: taken.more() or same(taken.records[-1:], market_rows[-1:]), every_s=0)
+    taken.read_on(lambda: same(taken.records[-1:], market_rows[-1:]))
     taken.recovers()
     assert [each["reason"] for each in taken.gaps()] == ["the connection broke inside a snapshot"]
     books, truth = ReferenceBooks("raw"), ReferenceBooks("raw")
@@ -272,7 +272,7 @@ def test_a_market_that_is_quiet_at_the_end_is_ended_by_a_heartbeat(
     gateway.heartbeat_s = 0.05
     gateway.limit = 9000
     taken = Taken(live(end=int(market_rows["ts_recv"][-1]) + 1)).until(9000)
-    eventually(lambda: taken.more() or counted("heartbeats_total") >= 2, every_s=0)
+    taken.read_on(lambda: counted("heartbeats_total") >= 2)
     gateway.limit = COUNT  # the heartbeats so far were before the end
     eventually(lambda: ended(taken), every_s=0)
     assert same(taken.records, market_rows)

@@ -110,9 +110,7 @@ def test_a_key_revoked_during_the_session_ends(gateway: FakeGateway, live: Make)
 def test_records_skipped_for_a_slow_reader_are_a_gap_and_a_snapshot(gateway: FakeGateway, live: Make) -> None:
     taken = Taken(live()).until(COUNT)
     gateway.send(messages.error("skipped 12 records", dbn.ErrorCode.SKIPPED_RECORDS_AFTER_SLOW_READING))
-    eventually(
-        lambda: taken.more() or (taken.gaps() and (taken.records[-1]["flags"] & F_SNAPSHOT)), every_s=0
-    )
+    taken.read_on(lambda: taken.gaps() and taken.records[-1]["flags"] & F_SNAPSHOT)
     assert taken.gaps()[0]["reason"] == "slow reader: skipped 12 records"
 
 
@@ -121,7 +119,7 @@ def test_a_slow_reader_warning_is_counted_and_said(
 ) -> None:
     taken = Taken(live()).until(COUNT)
     gateway.send(messages.system("client is slow", dbn.SystemCode.SLOW_READER_WARNING))
-    eventually(lambda: taken.more() or counted("slow_warnings_total") == 1, every_s=0)
+    taken.read_on(lambda: counted("slow_warnings_total") == 1)
     assert "client is slow" in capsys.readouterr().err
 
 
@@ -152,7 +150,7 @@ def test_records_of_a_type_that_is_not_known_yet_are_passed_over(
 def test_a_symbol_that_changes_during_the_day_is_mapped_again(gateway: FakeGateway, live: Make) -> None:
     taken = Taken(live()).until(COUNT)
     gateway.send(messages.mapping(10_001, "NEW") + messages.mapping(10_001, "NEW"))
-    eventually(lambda: taken.more() or taken.controls[-1]["symbol"] == "NEW", every_s=0)
+    taken.read_on(lambda: taken.controls[-1]["symbol"] == "NEW")
     taken.more()
     assert len(taken.controls) == CONTROLS + 1, "a repetition is not given again"
 
@@ -168,7 +166,7 @@ def test_damaged_bytes_are_survived_by_a_new_connection(
     gateway.limit = 5000
     taken = Taken(live()).until(5000)
     gateway.send(b"\x00" * 64)
-    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
+    taken.read_on(lambda: gateway.connections >= 2)
     gateway.limit = COUNT
     assert same(taken.until(COUNT).records, market_rows)
     assert counted("reconnects_total", why="damaged") == 1
@@ -181,7 +179,7 @@ def test_a_gateway_that_falls_silent_is_left(
     gateway.heartbeat_s = 1e9
     gateway.limit = 5000
     taken = Taken(live()).until(5000)
-    eventually(lambda: taken.more() or gateway.connections >= 2, every_s=0)
+    taken.read_on(lambda: gateway.connections >= 2)
     gateway.limit = COUNT
     assert same(taken.until(COUNT).records, market_rows)
     assert counted("reconnects_total", why="silent") >= 1
@@ -214,7 +212,7 @@ def test_every_reason_of_a_reconnect_is_counted_from_the_start(live: Make, count
 
 def test_an_unreachable_gateway_is_tried_again_and_said(live: Make, capsys: Any, counted: Count) -> None:
     taken = Taken(live(gateway="127.0.0.1:1"))
-    eventually(lambda: taken.more() or "cannot be reached" in capsys.readouterr().err, every_s=0.01)
+    taken.read_on(lambda: "cannot be reached" in capsys.readouterr().err)
     assert counted("reconnects_total", why="unreachable") >= 1
 
 

@@ -38,7 +38,7 @@ def test_a_rebuild_of_the_file_gives_its_truth(tmp_path: Path, kind: str) -> Non
     )
     rows = records(out)
     assert len(rows) == 30_000
-    engine = make_engine("raw", kind)  # type: ignore[arg-type]
+    engine = make_engine("raw", kind)
     engine.apply(rows, 1)
     engine.end()
     assert engine.anomalies() == {}

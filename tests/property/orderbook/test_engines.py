@@ -130,7 +130,9 @@ def _same_however_cut(policy: Policy, drawn: list[Any], sizes: list[int]) -> Non
     records = records_of(drawn)
     whole, parts = make_engine(policy), make_engine(policy)
     once = whole.apply(records, 5, effects=True)
-    batches, at, folded = [], 0, {}
+    batches: list[Batch] = []
+    folded: dict[Any, tuple[int, int]] = {}
+    at = 0
     for size in [*sizes, len(records)]:
         part = records[at : at + size]
         batches.append(parts.apply(part, 5 + at, effects=True))

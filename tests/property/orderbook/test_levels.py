@@ -37,7 +37,8 @@ def check(levels: LevelBooks, true: dict[Any, dict[int, tuple[int, int]]]) -> No
 @profile
 @given(drawn=st.lists(row, max_size=120), cut=st.integers(0, 120))
 def test_folding_rows_gives_what_a_dict_would(drawn: list[Any], cut: int) -> None:
-    rows, true = np.zeros(len(drawn), LEVEL), {}
+    rows = np.zeros(len(drawn), LEVEL)
+    true: dict[Any, dict[int, tuple[int, int]]] = {}
     for i, (publisher_id, instrument_id, is_ask, price, size) in enumerate(drawn):
         side = SIDE_ASK if is_ask else SIDE_BID
         rows[i] = (instrument_id, publisher_id, side, 0, price, size * 10, size, 0)

@@ -36,6 +36,11 @@ def test_an_image_that_cannot_be_encoded_fails_alone(writer: ImageWriter) -> Non
     writer.submit("one", "key", "1-1", 0.0, broken)
     writer.submit("two", "key", "1-2", 0.0, lambda: b"image")
     found: list[tuple[Any, Staged | None]] = []
-    eventually(lambda: found.extend(writer.done()) or len(found) == 2)
+
+    def both_done() -> bool:
+        found.extend(writer.done())
+        return len(found) == 2
+
+    eventually(both_done)
     assert found[0] == ("one", None)
     assert found[1][1] is not None

@@ -179,7 +179,7 @@ def test_files_behind_each_other_in_one_are_said(tmp_path: Path, name: str) -> N
 def test_records_before_the_damage_are_given_out(tmp_path: Path) -> None:
     path = tmp_path / "a.dbn"
     path.write_bytes(encode(metadata()) + RECORDS.tobytes() + bytes(100))
-    rows = []
+    rows: list[Rows] = []
     with Reader(path) as reader, pytest.raises(SourceError, match="record 40000"):
         rows.extend(part.records for part in reader.parts() if part.records is not None)
     assert np.concatenate(rows).tobytes() == RECORDS.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def test_a_reader_that_cannot_be_started_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
     monkeypatch.setattr(process, "BACKOFF_FIRST_S", 0.01)
-    real = process.subprocess.Popen
+    real = subprocess.Popen
     tries = 0
 
     def popen(command: list[str], **options: Any) -> Any:
@@ -35,7 +36,7 @@ def test_a_reader_that_cannot_be_started_is_tried_again(
         died.wait()
         return died
 
-    monkeypatch.setattr(process.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     reader = ReaderProcess(PersistSettings(data=str(tmp_path)))
 
     def is_up() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -32,7 +33,7 @@ def test_a_gateway_that_is_not_there_is_tried_again_and_the_log_says_why(
         )
 
     slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(module, "WARN_EVERY_S", 0.0)
     http = httpx.Client(transport=httpx.MockTransport(answer))
     events = [event.name for event in Client("http://127.0.0.1:1", symbols="ES", http=http)]

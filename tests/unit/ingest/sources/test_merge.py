@@ -42,8 +42,8 @@ def made(stamps: list[int], chunk: int, index: int, opened: list[int]) -> Made:
 def expected(files: list[Made]) -> list[tuple[int, int]]:
     keyed = []
     for index, one in enumerate(files):
-        keys = np.maximum.accumulate(one.rows["ts_recv"]) if len(one.rows) else []
-        keyed += [(int(key), index, place) for place, key in enumerate(keys)]
+        keys: list[int] = np.maximum.accumulate(one.rows["ts_recv"]).tolist()
+        keyed += [(key, index, place) for place, key in enumerate(keys)]
     return [(index, place) for _, index, place in sorted(keyed)]
 
 

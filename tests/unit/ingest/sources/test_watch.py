@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def at(seed: int) -> Rows:
     return rows
 
 
-def source(folder: Path, tmp_path: Path, **options: object) -> WatchSource:
+def source(folder: Path, tmp_path: Path, **options: Any) -> WatchSource:
     (made,) = make_sources(
         SourceOptions(source=(str(folder),), watch=True, data=tmp_path / "data", **options)
-    )  # type: ignore[arg-type]
+    )
     assert isinstance(made, WatchSource)
     return made
 
