@@ -34,7 +34,7 @@ lock: ## write requirements.lock anew from pyproject.toml
 format: install ## format the code
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-check: install ## ruff, mypy strict, import contracts, wheel smoke test
+check: install ## ruff, mypy strict (tests too), import contracts, wheel smoke test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy

@@ -29,7 +29,7 @@ def load(name: str) -> dict[str, Any]:
 @functools.cache
 def validator(name: str) -> Any:
     """A jsonschema validator of `name` that knows the shared parts (jsonschema is a test dependency)."""
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+    from jsonschema import Draft202012Validator
     from referencing import Registry, Resource
 
     registry: Any = Registry().with_resource(f"{URN}common", Resource.from_contents(load("common")))
