@@ -106,7 +106,7 @@ class World:
 
 
 @contextlib.contextmanager
-def served(broker: Broker, feed: Feed, data: Path, **cadence: int) -> Iterator[Gateway]:
+def served(broker: Broker, feed: Feed, data: Path, **cadence: Any) -> Iterator[Gateway]:
     """What the feed has written, recorded, with its reader and a gateway."""
     prefix = broker.keys.prefix
     writer = recording.writer(broker.url, prefix, data, feed.name, **{"image_records": 800, **cadence})

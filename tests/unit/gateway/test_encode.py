@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,6 +81,6 @@ def test_columns_decode_to_exactly_the_rows(found: list[tuple[Any, ...]]) -> Non
     effects["ordinal"] = np.arange(len(found)) + 10
     effects["effect"], effects["why"] = np.arange(len(found)) % 7, np.arange(len(found)) % 5
     columns = json.loads(
-        encode.orjson.dumps(encode.mbo_columns(records, effects), option=encode.orjson.OPT_SERIALIZE_NUMPY)
+        orjson.dumps(encode.mbo_columns(records, effects), option=orjson.OPT_SERIALIZE_NUMPY)
     )
     assert decode(columns) == [tuple(row) for row in encode.mbo_rows(records, effects)]
