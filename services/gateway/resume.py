@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from services.gateway.channels.mbo import MboTopic
 from services.gateway.channels.trades import TradesTopic
@@ -19,12 +19,11 @@ from shared import logs
 from shared.broker import Broker
 from shared.errors import Gap, MboError
 from shared.orderbook.shard import ShardState
-from shared.wire.codec import InEntry, OutEntry, decode_in, decode_out
+from shared.wire.codec import decode_in, decode_out
 from shared.wire.keys import parse_id, stream_id
-from shared.wire.reading import placed
+from shared.wire.reading import E, placed
 
 log = logs.get("gateway")
-E = TypeVar("E", InEntry, OutEntry)
 
 CHUNK = 256  # entries a read
 THREADS = 2

@@ -63,9 +63,8 @@ class WatchSource:
         self.close()
         self._order_file = self._notes / f"{self.identity[:16]}-{spec.get('started', 0)}.json"
         try:
-            self._order: list[tuple[str, int]] = (  # name and size
-                json.loads(self._order_file.read_text()) if self._order_file.exists() else []
-            )
+            noted = json.loads(self._order_file.read_text()) if self._order_file.exists() else []
+            self._order: list[tuple[str, int]] = [(name, size) for name, size in noted]
         except (OSError, ValueError) as error:
             raise SourceError(
                 f"{self._order_file}: cannot be read: {error}: start over with --fresh"

@@ -136,6 +136,19 @@ def test_files_that_went_missing_are_said(tmp_path: Path) -> None:
         again.open(101, one.spec)
 
 
+def test_an_order_that_another_version_wrote_down_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "a.dbn", at(1))
+    one = source(folder, tmp_path)
+    one.open(0, one.spec)
+    take(one, 100)
+    (noted,) = (tmp_path / "data").rglob("*.json")
+    noted.write_text('["a.dbn"]')
+    with pytest.raises(SourceError, match=r"cannot be read.*start over with --fresh"):
+        source(folder, tmp_path).open(100, one.spec)
+
+
 @pytest.mark.parametrize(("bad", "reason"), [("cut", "m.dbn is cut off"), ("damaged", "m.dbn is damaged")])
 def test_what_is_missing_of_a_file_is_a_gap_until_the_next_one_begins_anew(
     tmp_path: Path, bad: str, reason: str
