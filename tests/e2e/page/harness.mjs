@@ -94,30 +94,37 @@ export async function symbolOf(stage, wanted = "CLX5") {
   return REAL ? (await busiest(stage))[0] : wanted;
 }
 
-/** In the page: keeps every state of a live book by its q, asks /v1/book, resolves with both at the position both know. */
+/**
+ * In the page: keeps every state of a live book by its q, asks /v1/book, resolves with both at the position both know. That
+ * is where a delta follows ours without a gap, or q itself: what came before a snapshot (we read too slowly) was not said.
+ */
 export function compareAtCommonPosition(symbol) {
   const { live } = window.mbostream;
   const view = [...live.groups.values()].flatMap((g) => [...g.views.views.values()]).find((v) => v.channel === "book" && v.instrument.symbol === symbol);
+  const { instrument } = view;
   const states = [];
-  const record = () => {
-    states.push([view.q, JSON.stringify(view.instrument.book.rows())]);
+  const record = (q, isDelta) => {
+    states.push({ q, isDelta, rows: JSON.stringify(instrument.book.rows()) });
     if (states.length > 3000) states.shift();
   };
-  const { onDelta } = view.instrument;
-  view.instrument.onDelta = (e) => {
-    onDelta.call(view.instrument, e);
-    record();
-  };
-  record();
+  for (const name of ["onSnapshot", "onDelta"]) {
+    const original = instrument[name];
+    instrument[name] = (e) => {
+      original.call(instrument, e);
+      record(e.q, name === "onDelta");
+    };
+  }
+  record(view.q, false);
   return new Promise((resolve, reject) => {
     const until = performance.now() + 15_000;
     const ask = async () => {
       const rest = await (await fetch(`v1/book/${symbol}?depth=400`)).json();
       const wait = () => {
-        const at = states.findLastIndex(([q]) => q <= rest.q);
-        if (at >= 0 && at < states.length - 1) resolve({ q: states[at][0], restQ: rest.q, page: states[at][1], rest: JSON.stringify({ bids: rest.bids, asks: rest.asks }) });
-        else if (performance.now() > until) reject(new Error(`no common position: book at ${rest.q}, page ${states[0][0]} … ${states.at(-1)[0]}`));
-        else if (at < 0) ask();
+        const at = states.findLastIndex((state) => state.q <= rest.q);
+        const [state, next] = [states[at], states[at + 1]];
+        if (state && (state.q === rest.q || next?.isDelta)) resolve({ q: state.q, restQ: rest.q, page: state.rows, rest: JSON.stringify({ bids: rest.bids, asks: rest.asks }) });
+        else if (performance.now() > until) reject(new Error(`no common position: book at ${rest.q}, page ${states[0].q} … ${states.at(-1).q}`));
+        else if (!state || next) ask().catch(reject);
         else setTimeout(wait, 30);
       };
       wait();
