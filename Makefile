@@ -3,6 +3,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 WARM := .venv/.warm
 AT_ONCE ?= 3# tests at once: most of their time is waiting for processes to start and die
+unexport PYTHONDONTWRITEBYTECODE# set by some images: each of a pipeline's processes would compile its modules at every start
 KERNELS := $(shell grep -lE 'njit|intrinsic' -r shared services --include=*.py)
 
 .PHONY: help install lock format check test test-all test-cluster test-page chaos mutants bench soak curves demo browser screenshots \
@@ -17,6 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(PY) || python3 -m venv .venv
 	$(PY) -m pip install --quiet --require-hashes --no-compile -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PY) -m compileall -qq -j 0 .venv/lib services shared
 	@touch $(STAMP)
 
 # Kernels are compiled here once, and again when one has changed, so that no service does it while data waits.
