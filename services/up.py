@@ -16,11 +16,13 @@ from services.book.settings import BookSettings
 from services.drain import Drain
 from services.gateway.settings import GatewaySettings
 from services.ingest.settings import IngestSettings
-from services.ingest.sources.options import SourceOptions
+from services.ingest.sources.options import KINDS, SourceOptions
+from services.ingest.sources.paths import expand
 from services.launcher import Child, Launcher
 from services.persist.settings import PersistSettings
 from shared import locks, logs, settings
 from shared.broker import Broker
+from shared.dbn import Reader
 from shared.embedded import EmbeddedBroker
 from shared.errors import BrokerLost, UsageError
 from shared.runner import StopFlag
@@ -170,6 +172,15 @@ def check_broker(url: str, prefix: str) -> None:
         broker.close()
 
 
+def check_files(source: Sequence[str]) -> None:
+    """Before anything is started: SourceError for a file that is missing or no MBO file by its metadata.
+
+    Records, and folders, which may be watched and still empty, are left to ingest.
+    """
+    for path in expand(each for each in source if each not in KINDS and not Path(each).expanduser().is_dir()):
+        Reader(path).close()
+
+
 class Welcome:
     """Says where the page is, once every gateway listens."""
 
@@ -201,6 +212,7 @@ def up(config: UpSettings, given: Mapping[str, Any] | None = None) -> int:
     logs.setup(config.log, config.log_level, service="launcher")
     stop = StopFlag()
     stop.install()
+    check_files(config.source)
     if config.fresh:
         if config.broker != "embedded":
             raise UsageError(

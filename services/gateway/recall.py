@@ -35,7 +35,7 @@ log = logs.get("gateway")
 START_WITHIN_S = 20.0
 RELAY_BYTES = 65_536
 RECORDED_EVERY_S = 30.0
-RECORDED_FIRST_S = 1.0  # until there is any: a demo has history after seconds
+RECORDED_FIRST_S = 1.0  # until there is any, then ever longer: a demo has history after seconds
 Job = dict[str, Any]
 
 
@@ -237,6 +237,7 @@ class Recaller:
 
     async def run(self, context: Any) -> None:
         """Refresh what /v1/instruments says of first and last times, while a history service is there."""
+        pause = RECORDED_FIRST_S
         while True:
             with contextlib.suppress(Exception):
                 if await asyncio.to_thread(context.history_advertised):
@@ -246,7 +247,9 @@ class Recaller:
                         context.recorded = {
                             (feed, number): (first, last) for feed, number, first, last in rows
                         }
-            await asyncio.sleep(RECORDED_EVERY_S if context.recorded else RECORDED_FIRST_S)
+            await asyncio.sleep(pause)
+            if context.recorded:
+                pause = min(1.5 * pause, RECORDED_EVERY_S)
 
     def close(self) -> None:
         self._worker.stop()

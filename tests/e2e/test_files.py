@@ -97,7 +97,14 @@ def by_symbol(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {line["symbol"]: line for line in lines}
 
 
-@pytest.mark.parametrize(("books", "rate"), [("1", "0"), ("2", "5000"), ("4", "0")])
+@pytest.mark.parametrize(
+    ("books", "rate"),
+    [
+        ("2", "5000"),
+        pytest.param("1", "0", marks=pytest.mark.slow),
+        pytest.param("4", "0", marks=pytest.mark.slow),
+    ],
+)
 def test_clx5_equals_its_truth_everywhere(market_data: Path, tmp_path: Path, books: str, rate: str) -> None:
     """In the final books, in what a client that listened ends with, and in the count of what is stored."""
     data = tmp_path / "data"
@@ -125,7 +132,7 @@ def test_running_again_adds_nothing(market_data: Path, tmp_path: Path) -> None:
     assert "nothing added" in data.with_suffix(".log").read_text()
 
 
-@pytest.mark.parametrize("name", ARL[1:])
+@pytest.mark.parametrize("name", [pytest.param(ARL[1], marks=pytest.mark.slow), ARL[2]])
 def test_each_dbn_version_of_a_file_gives_the_same_book(market_data: Path, tmp_path: Path, name: str) -> None:
     final, _ = run(tmp_path / "data", "--source", str(market_data / name))
     assert final == rebuilt(market_data / ARL[0])

@@ -56,7 +56,7 @@ def played(path: Path) -> FakeGateway:
         return FakeGateway(rows, symbols, dataset=reader.metadata.dataset)
 
 
-@pytest.fixture(params=["simulated", CLX5])
+@pytest.fixture(params=[pytest.param("simulated", marks=pytest.mark.slow), CLX5])
 def gateway(request: pytest.FixtureRequest) -> Iterator[FakeGateway]:
     made = simulated() if request.param == "simulated" else played(
         request.getfixturevalue("market_data") / request.param

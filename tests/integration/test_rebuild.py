@@ -97,7 +97,7 @@ def test_kernel_and_reference_agree_on_every_row_of_real_files(
     pair.same_views(order_ids=records["order_id"][-50:].tolist())
 
 
-@pytest.mark.parametrize("name", [CLX5, ESM4, *ARL, LIVE])
+@pytest.mark.parametrize("name", [pytest.param(CLX5, marks=pytest.mark.slow), ESM4, *ARL, LIVE])
 def test_states_of_kernel_and_reference_are_equal_at_every_event_end(market_data: Path, name: str) -> None:
     """Every level, count, order, place and counter: the bytes of the canonical state, after each F_LAST."""
     records = records_of(market_data / name)
