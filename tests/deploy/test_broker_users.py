@@ -40,7 +40,16 @@ class Server:
         command = [tool("redis-server"), str(ROOT / "shared" / "broker.conf"), "--dir", str(folder), "--aclfile", acl,
                    "--unixsocket", self.socket, *options]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually(lambda: Path(self.socket).exists())
+        eventually(self._has_its_users)  # the socket is there before the users are read
+
+    def _has_its_users(self) -> bool:
+        probe = redis.Redis(unix_socket_path=self.socket, username="probe", password="none")
+        try:
+            return bool(probe.ping())
+        except redis.exceptions.RedisError:
+            return False
+        finally:
+            probe.close()
 
     def url(self, user: str) -> str:
         if self.tls_port:

@@ -17,7 +17,7 @@ def eventually(
     Without `every_s` it is asked often at first, then ten times a second: whoever is asked has other work too.
     """
     deadline = time.monotonic() + timeout_s
-    pause = 0.01 if every_s is None else every_s
+    pause = 0.02 if every_s is None else every_s
     last: object = None
     while time.monotonic() < deadline:
         try:
