@@ -64,7 +64,7 @@ browser: install ## what the page's tests need: chromium, node and their package
 
 test-page: browser ## the page: unit tests in node, end to end in Chromium
 	node --test tests/unit/page
-	$(PY) -m pytest -q -m browser tests/e2e/page tests/integration/gateway
+	$(PY) -m pytest -q -m "browser and not slow" tests/e2e/page tests/integration/gateway
 
 .PHONY: page-soak
 page-soak: browser ## two hours of market through the page's model, then the page itself for MINUTES (default 30)

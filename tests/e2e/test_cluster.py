@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from services.persist.sql import connect
 from services.persist.store import feeds_in
 from shared.broker import Broker
@@ -25,6 +27,7 @@ def simulate(folder: Path) -> tuple[Path, list[dict[str, object]]]:
     return market, [json.loads(line) for line in truth.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_books_though_nodes_die(tmp_path: Path) -> None:
     """Two come back at once; the third, the one that everybody was told of, leaves its slots to its replica."""
     market, truth = simulate(tmp_path)

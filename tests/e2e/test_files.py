@@ -140,6 +140,7 @@ def test_each_dbn_version_of_a_file_gives_the_same_book(market_data: Path, tmp_p
     exported_as_it_was(tmp_path / "data", market_data / name)
 
 
+@pytest.mark.slow
 def test_files_of_two_datasets_are_two_feeds(market_data: Path, tmp_path: Path) -> None:
     paths = [market_data / name for name in (CLX5, ESM4, ARL[0])]
     together, _ = run(tmp_path / "data", "--source", *map(str, paths))

@@ -47,6 +47,7 @@ def small(tmp_path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
         yield NODE_MEMORY, ("--broker", cluster.url)
 
 
+@pytest.mark.slow
 def test_a_long_outage_of_persist_on_a_live_feed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: tuple[int, tuple[str, ...]]
 ) -> None:

@@ -101,6 +101,7 @@ def test_what_goes_wrong_with_a_real_pipeline_is_said_and_taken_back(tmp_path: P
         node("honest.test.mjs", BASE_URL=mishaps.address, CONTROL=mishaps.control)
 
 
+@pytest.mark.slow
 def test_thousands_of_instruments(tmp_path: Path) -> None:
     sim = ("--source", "sim", "--speed", "1", "--instruments", str(MANY), "--sim-rate", "5000")
     with Pipeline(tmp_path / "data", *sim) as pipeline:
