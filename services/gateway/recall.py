@@ -142,8 +142,10 @@ class Recaller:
             writer.write(json.dumps(job).encode() + b"\n")
             line = await reader.readline()
             return Answer(json.loads(line), reader, writer)
-        except (OSError, ValueError) as error:
+        except BaseException as error:
             writer.close()
+            if not isinstance(error, OSError | ValueError):
+                raise  # whoever asked has gone
             log.error("recall worker broke off", error=f"{type(error).__name__}: {error}")
             raise unavailable("recall", "recorded data is not available now: try again", 2) from error
 
