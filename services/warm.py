@@ -6,11 +6,11 @@ kernel is compiled for the types it meets in service. tests/deploy checks that n
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from shared.orderbook.shard import ShardState
 from shared.records import MBO, MBO_SIGNED, Rows
 from shared.wire.codec import InEntry, decode_in, encode_records
 
+ENGINE = "engine"
 RECORDS = 40_000
 WANTED = np.array([1], np.uint32)
 SPEC = MarketSpec(seed=1, instruments=4, rate=4000.0, start=1_760_000_000_000_000_000, messages=RECORDS)
@@ -53,23 +54,25 @@ def _entry(rows: Rows, first: int) -> InEntry:
 
 
 def _engine() -> None:
-    """The largest kernel, almost half of all the time; it shares no function with what `_record` needs."""
+    """The largest kernel, almost half of all the time.
+
+    It shares no function with what `_records` and `_record` need: two processes never write one file of the cache.
+    """
     ShardState(POLICIES[0]).apply(_entry(np.zeros(1, MBO), 1), effects=True)
 
 
-def _record(parts: list[Rows]) -> None:
+def _record(rows: Rows) -> None:
     """What persist does with records as they come."""
     encoder, tally = Encoder(), derive.Tally()
-    for rows in parts:
-        received = _entry(rows, 1).records
-        assert received is not None
-        for records in (received, received.copy()):  # one entry is read-only, several joined are not
-            ordinals = np.arange(1, len(records) + 1, dtype=np.uint64)
-            tally.add(records)
-            derive.running_prefix(records.view(MBO_SIGNED), 0, 0)
-            whole = Block(encoder.mbo(records, ordinals))
-            whole.mbo()
-            whole.mbo(int(records["instrument_id"][0]))
+    received = _entry(rows, 1).records
+    assert received is not None
+    for records in (received, received.copy()):  # one entry is read-only, several joined are not
+        ordinals = np.arange(1, len(records) + 1, dtype=np.uint64)
+        tally.add(records)
+        derive.running_prefix(records.view(MBO_SIGNED), 0, 0)
+        whole = Block(encoder.mbo(records, ordinals))
+        whole.mbo()
+        whole.mbo(int(records["instrument_id"][0]))
 
 
 def _follow(parts: list[Rows]) -> None:
@@ -94,17 +97,22 @@ def _follow(parts: list[Rows]) -> None:
         ShardState.restore(state.image())
 
 
-def main() -> int:
-    with ProcessPoolExecutor(1, get_context("spawn")) as other, tempfile.TemporaryDirectory() as name:
-        engine = other.submit(_engine)
-        parts = [rows for part in _records(Path(name)) for rows in router.split(part, 2)]
-        parts = [rows[:8000] for rows in parts if len(rows)]
-        _record(parts[:1])
-        engine.result()
-    _follow(parts)
+def main(only: str = "") -> int:
+    if only == ENGINE:
+        _engine()
+        return 0
+    with (
+        subprocess.Popen([sys.executable, "-m", "services.warm", ENGINE]) as other_core,
+        tempfile.TemporaryDirectory() as name,
+    ):
+        parts = [rows for part in _records(Path(name)) for rows in router.split(part, 2) if len(rows)]
+        _record(parts[0][:8000])
+    if other_core.returncode:
+        return other_core.returncode
+    _follow([rows[:8000] for rows in parts])
     print("kernels compiled")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*sys.argv[1:]))
