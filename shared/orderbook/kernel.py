@@ -169,9 +169,14 @@ def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
     open_records, carry_max = get(meta, lo.OPEN_RECORDS), get(meta, lo.CARRY_MAX)
     for i in range(start, n):
         now = record + i * RECORD
-        if many and i + 8 < n:
-            key = I(U(get(now + 8 * RECORD, 0)) >> U(16))
-            found = get4(index, I(fold(U(key) ^ seed, seed2)) & mask)
+        # With many books: where the one of record i + 16 stands in the index, then the one of record i + 8.
+        if many and i + 16 < n:
+            key = I(U(get(now + 16 * RECORD, 0)) >> U(16))
+            h = I(fold(U(key) ^ seed, seed2)) & mask
+            prefetch(index + h * 4)
+            put4(slots, i + 16, h)
+        if many and i >= start + 8 and i + 8 < n:
+            found = get4(index, get4(slots, i + 8))
             prefetch(books + (found - 1) * BOOK)
         key = I(U(get(now, 0)) >> U(16))
         if key != last_key:
@@ -216,7 +221,10 @@ def _scan(record: Any, n: Any, meta: Any, first: Any, start: Any) -> Any:
 
 @inline
 def _prefetch_books(at: Any, record: Any, slots: Any, k: Any) -> Any:
-    """With many books: what records 12, 6, 4 and 2 further on will touch of their books, levels and queues."""
+    """With many books: what records 12, 6, 4 and 2 further on will touch of their books, levels and queues.
+
+    Where the price of record `k` + 4 stands is kept as a hint for `find`.
+    """
     line = at.books + (get4(slots, k + 12) & lo.SLOT) * BOOK
     prefetch(line)
     prefetch(line + 64)
@@ -228,18 +236,20 @@ def _prefetch_books(at: Any, record: Any, slots: Any, k: Any) -> Any:
     prefetch(top - 16)
     prefetch(top - 80)
     prefetch(top - 144)
-    # The level an A joins, then the order it will stand behind.
+    # Where its price stands on its side; the level there, or the one that is best once that is gone; its last order.
     soon = record + 4 * RECORD
     which = I(get4(soon, 9) >> 24 == SIDE_ASK)
     side = side_at(at.books + (get4(slots, k + 4) & lo.SLOT) * BOOK, which)
-    top, key, lv = get(side, lo.LEVELS_IN), get(soon, 3) ^ -which, I(0)
+    top, key, lv, better = get(side, lo.LEVELS_IN), get(soon, 3) ^ -which, I(0), I(0)
     if top:
         end = chunk_at(at, get(side, lo.CHUNK)) + top * 16
-        level = end - near_top(end, top, key) * 16
-        lv = get(level, -1) if get(level, -2) == key else lv
+        better = near_top(end, top, key)
+        level = end - better * 16
+        lv = get(level, -1) & -I(get(level, -2) == key)
         prefetch(level_at(at, lv))
-        prefetch(level_at(at, get(end, -1)))
+        prefetch(level_at(at, get(end, -3) & -I(better == 0)))
     put(at.meta, lo.SOON + (k + 4 & 7), lv)
+    put(at.meta, lo.HINTS + (k + 4 & 7), better)
     lv = get(at.meta, lo.SOON + (k + 2 & 7))
     prefetch(order_at(at, get4(level_at(at, lv), lo.L_TAIL)))
 
@@ -532,6 +542,7 @@ def _run(
         return
     room = I(0)
     put(meta, lo.ROOM, 0)
+    put(meta, lo.HINT, -1)
 
     while k < n:
         record = records + k * RECORD
@@ -542,6 +553,7 @@ def _run(
         o = get(ordinals, k) if ordinals else first + (n - synthetic if fake else k)
         if many and k + 12 < n:
             _prefetch_books(at, record, slots, k)
+            put(meta, lo.HINT, get(meta, lo.HINTS + (k & 7)))
         if deep and k + 12 < n:
             _prefetch_orders(at, record, slots, k)
 

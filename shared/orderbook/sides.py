@@ -67,10 +67,13 @@ def near_top(end: Any, top: Any, key: Any) -> Any:
 
 
 @inline
-def position(base: Any, top: Any, key: Any) -> Any:
-    """Number of levels of a chunk that are not better than `key`."""
+def position(base: Any, top: Any, key: Any, hint: Any) -> Any:
+    """Number of levels of a chunk that are not better than `key`; `hint`: a guess of how many are, or −1."""
     if top == 0:
         return I(0)
+    n = top - hint
+    if hint >= 0 and n > 0 and get(base, 2 * n - 2) <= key and (hint == 0 or get(base, 2 * n) > key):
+        return n
     better = near_top(base + top * ENTRY, top, key)
     n = top - better
     if better < 8 or n == 0:
@@ -104,7 +107,7 @@ def find(at: Any, side: Any, key: Any) -> Any:
         place = lower_chunk(at, side, key)
         chunk = get4(directory_at(at, side), place)
         top = get4(at.chunk_n, chunk)
-    return chunk, place, top, position(chunk_at(at, chunk), top, key)
+    return chunk, place, top, position(chunk_at(at, chunk), top, key, get(at.meta, lo.HINT))
 
 
 @inline

@@ -1,4 +1,4 @@
-"""`make mutants`: break the kernel in nineteen ways; the order book tests must fail for each of them.
+"""`make mutants`: break the kernel in twenty ways; the order book tests must fail for each of them.
 
 Every mutant is a copy of the code with one change, compiled and tested in a folder of its own. The copy without a
 change must pass, so a failure is due to the change.
@@ -78,6 +78,11 @@ MUTANTS = (
     Mutant(
         "auction: kept although a level has changed", "kernel", "meets and state & lo.MOVED",
         "meets and state & lo.MOVED == 99",
+    ),
+    Mutant(
+        "hint: believed without a look", "sides",
+        "if hint >= 0 and n > 0 and get(base, 2 * n - 2) <= key and (hint == 0 or get(base, 2 * n) > key):",
+        "if hint >= 0 and n > 0:",
     ),
     Mutant("chunks: the upper half of a split is not used", "sides", "if position > HALF:", "if position > lo.CAP:"),
     Mutant(

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from shared.orderbook import engine
 from shared.orderbook.engine import Batch, Policy
 from shared.orderbook.engines import make_engine
-from shared.records import BOOK_SNAPSHOT, MBO
+from shared.orderbook.kernel import MANY_BOOKS
+from shared.records import BOOK_SNAPSHOT, MBO, Rows
 from shared.units import F_LAST, F_TOB
 from tests.support.orderbook import Pair, fold, hostile_record, plausible, records_of
 
@@ -36,6 +37,21 @@ cuts = st.lists(
 )
 
 
+def _crowd() -> Rows:
+    """So many books that the kernel looks ahead, which it does in long batches of many books only."""
+    rows = np.zeros(MANY_BOOKS + 1, MBO)
+    rows["publisher_id"], rows["instrument_id"], rows["flags"] = 1, 1_000 + np.arange(len(rows)), F_LAST
+    rows["action"], rows["side"], rows["price"], rows["size"], rows["order_id"] = (
+        ord("A"),
+        ord("B"),
+        100,
+        1,
+        1,
+    )
+    return rows
+
+
+CROWD = _crowd()
 A, B = (0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 1)  # adds inside an event, of two books
 
 
@@ -168,16 +184,28 @@ def _levels_hold(engine: Any, batch: Batch, folded: dict[Any, tuple[int, int]]) 
     width=st.sampled_from([5, 40, 2000]),
     step=st.integers(1, 400),
     crossing=st.sampled_from([0.0, 0.02, 0.3]),
+    crowd=st.booleans(),
 )
 def test_they_agree_on_plausible_flow_in_deep_books(
-    policy: Policy, seed: int, n: int, width: int, step: int, crossing: float
+    policy: Policy, seed: int, n: int, width: int, step: int, crossing: float, crowd: bool
 ) -> None:
     records, pair = plausible(seed, n, width=width, crossing=crossing), Pair(policy)
+    if crowd:
+        pair.apply(CROWD, 0)
     for at in range(0, n, step):
-        pair.apply(records[at : at + step], at, effects=False)
+        pair.apply(records[at : at + step], len(CROWD) + at, effects=False)
         if at % 3 == 0:
             pair.restore()
     pair.same_views(order_ids=range(1, 40))
+
+
+@settings(profile, max_examples=max(50, EXAMPLES // 10))
+@given(policy=policies, drawn=st.lists(hostile_record, min_size=13, max_size=80), cut=st.integers(0, 80))
+def test_they_agree_on_any_records_among_many_books(policy: Policy, drawn: list[Any], cut: int) -> None:
+    records, pair = records_of(drawn), Pair(policy)
+    pair.apply(CROWD, 0)
+    pair.apply(records[:cut], len(CROWD))
+    pair.apply(records[cut:], len(CROWD) + len(records[:cut]))
 
 
 @settings(profile, max_examples=max(50, EXAMPLES // 10))
