@@ -142,11 +142,11 @@ def _copy(made: Export, out: BinaryIO | zstandard.ZstdCompressionWriter) -> None
             said = now
             rate = made.rows / (now - begun)
             share = (
-                f" {min(made.rows / made.total, 1):.0%} {max(made.total - made.rows, 0) / rate:.0f} s left"
+                f", {min(made.rows / made.total, 1):.0%}, {max(made.total - made.rows, 0) / rate:.0f} s left"
                 if made.total and rate
                 else ""
             )
-            text = f"exported {made.rows} rows {rate / 1e6:.2f} M/s{share}"
+            text = f"exported {made.rows:,} rows, {rate:,.0f} a second{share}"
             print(f"\r\x1b[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
     if live and said > begun:
         print("\r\x1b[K", end="", file=sys.stderr)

@@ -9,6 +9,7 @@ import { colors } from "./theme.js";
 export const AXIS_Y = 20;
 const BUBBLE_PX = 9; // trades closer than this are one bubble
 const BUBBLE_MAX_PX = 14;
+const TAG_PX = 17; // height of a price on the axis
 
 export class HeatPaint {
   y(row) {
@@ -180,35 +181,41 @@ export class HeatPaint {
     c.textAlign = "right";
     const step = rowStep(this.view.rows, H / 30);
     const low = this.view.center - this.view.rows / 2;
+    const tags = this.tags(i, H);
     for (let row = Math.ceil(low / step) * step; row < low + this.view.rows; row += step) {
       const y = this.y(row);
-      if (y > 8 && y < H - 8) c.fillText(i.grid.text(row), w - 6, y);
+      const hidden = tags.some((tag) => Math.abs(tag.y - y) < TAG_PX - 3);
+      if (y > 8 && y < H - 8 && !hidden) c.fillText(i.grid.text(row), w - 6, y);
     }
   }
 
   tag(c, y, text, fill, ink, W, w) {
     c.fillStyle = fill;
-    c.fillRect(W + this.profileWidth + 1, y - 8.5, w - W - this.profileWidth - 1, 17);
+    c.fillRect(W + this.profileWidth + 1, y - TAG_PX / 2, w - W - this.profileWidth - 1, TAG_PX);
     c.fillStyle = ink;
     c.fillText(text, w - 6, y + 0.5);
+  }
+
+  /** The best prices on the axis, where they stand in pixels: moved apart where they would overlap. */
+  tags(i, H) {
+    const { bid, ask } = i.book;
+    const at = (level, color, down) => ({ y: this.y(level.row), px: level.px, color, down });
+    const tags = [...(ask ? [at(ask, colors.ask, -1)] : []), ...(bid ? [at(bid, colors.bid, 1)] : [])];
+    if (tags.length === 2 && Math.abs(tags[0].y - tags[1].y) < TAG_PX) {
+      const middle = (tags[0].y + tags[1].y) / 2;
+      for (const tag of tags) tag.y = middle + tag.down * (TAG_PX + 1) / 2;
+    }
+    return tags.filter(({ y }) => y > 0 && y < H);
   }
 
   drawTags(c, i, W, H, w, places) {
     c.font = `600 11px ${colors.mono}`;
     c.textAlign = "right";
-    const inside = (y) => y > 0 && y < H;
-    const { bid, ask } = i.book;
+    for (const { y, px, color } of this.tags(i, H)) this.tag(c, y, formatPrice(px, places), color, colors.panel, W, w);
     const last = i.trades.last?.px != null ? i.trades.last : null;
-    const rows = [];
-    if (ask) rows.push([ask.row, ask.px, colors.ask, 1]);
-    if (bid) rows.push([bid.row, bid.px, colors.bid, -1]);
-    if (ask && bid && Math.abs(this.y(ask.row) - this.y(bid.row)) < 17) {
-      const middle = (this.y(ask.row) + this.y(bid.row)) / 2;
-      for (const [, px, color, up] of rows) if (inside(middle)) this.tag(c, middle - up * 9, formatPrice(px, places), color, colors.panel, W, w);
-    } else for (const [row, px, color] of rows) if (inside(this.y(row))) this.tag(c, this.y(row), formatPrice(px, places), color, colors.panel, W, w);
-    if (last && inside(this.y(last.row))) {
+    const y = last ? this.y(last.row) : 0;
+    if (y > 0 && y < H) {
       c.fillStyle = colors.accent;
-      const y = this.y(last.row);
       c.beginPath();
       c.moveTo(W + this.profileWidth + 1, y - 4);
       c.lineTo(W + this.profileWidth + 6, y);
