@@ -82,8 +82,8 @@ alerts: install ## a real Prometheus on a running pipeline: which alerts fire wh
 sbom: install ## dist/sbom.cdx.json: what is in the images, by CycloneDX
 	$(PY) -m tests.deploy.sbom
 
-bench: install ## every benchmark; rewrites its sections of tests/benchmarks/RESULTS.md
-	$(PY) -m tests.benchmarks.report
+bench: install ## every benchmark; rewrites its sections of tests/benchmarks/RESULTS.md (INTO=FILE: of another file, in a slow hour)
+	$(PY) -m tests.benchmarks.report $(if $(INTO),--into $(INTO))
 
 soak: install ## the pipeline at 500,000 records/s for MINUTES (default 60): memory and lags must stay flat
 	$(PY) -m tests.benchmarks.soak --minutes $(or $(MINUTES),60)

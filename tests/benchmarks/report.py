@@ -1,12 +1,14 @@
-"""`python -m tests.benchmarks.report [NAME …]`: run benchmarks and write what they measured into RESULTS.md.
+"""`python -m tests.benchmarks.report [NAME …] [--into FILE]`: run benchmarks, write what they measured into RESULTS.md.
 
 Each section of RESULTS.md between `<!-- NAME, CPU -->` and `<!-- /NAME, CPU -->` belongs to one row of BENCHMARKS on a
-kind of machine and is written only here, with date and commit: what another machine measured stays beside it. Without
+kind of machine and is written only here, with date and commit: what another machine measured stays beside it. Another
+file is for an hour at which the machine is worth less (tests.benchmarks.pace), lest it replaces a better one. Without
 names, all of them run; the exit status says whether each was right.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -198,16 +200,20 @@ def disturbed(runs: Sequence[Paced[Any]]) -> Table:
                f"{latency['p50']:.2f} / {latency['p99']:.2f}", "right" if run["state_ok"] else "WRONG")  # fmt: skip
 
 
-def main(names: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--into", type=Path, default=RESULTS, metavar="FILE", help="instead of RESULTS.md")
+    args = parser.parse_args(argv)
     failed = []
-    for each in chosen(BENCHMARKS, names):
+    for each in chosen(BENCHMARKS, args.names):
         print(f"{each.command} …", flush=True)
         found = undisturbed(lambda args=each.args: answer(args), each.runs)  # type: ignore[misc]
         if not found:
             failed.append(each.name)
             continue
         text = section(each, found)
-        put(each.name, text)
+        put(each.name, text, args.into)
         print(text, flush=True)
     return ended(failed)
 
