@@ -30,6 +30,7 @@ class IngestSettings(ServiceSettings):
     dataset: str = option("", "live, historical: dataset code such as GLBX.MDP3")
     stype_in: str = option("raw_symbol", "live, historical: symbology of --symbols")
     snapshot: bool = option(True, "live: begin with the books as they are")
+    status: bool = option(False, "live: halts and auctions too, of a dataset that has schema status")
     key_file: Path | None = option(None, "file with the Databento API key, instead of DATABENTO_API_KEY")
     gateway: str = option("", "live: host:port instead of Databento's own gateway")
     journal_bytes: int = option(4 * 1024**3, "live: the local journal is kept to this size")

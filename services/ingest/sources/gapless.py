@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from shared import logs
 from shared.dbn import Message
 from shared.errors import SourceError
 from shared.records import Rows, recv_times
-from shared.units import F_SNAPSHOT
+from shared.units import F_SNAPSHOT, UNDEF_TS
 
 log = logs.get("ingest")
 
@@ -55,6 +56,7 @@ class GaplessStream:
         self.has_lost_records = False  # what was taken before cannot be had again
         self.is_whole = False  # the books are: a snapshot of all has come, and no gap since
         self.last_seen_s = 0.0  # when anything came last, seconds since the epoch; 0: never
+        self.statuses: dict[int, list[dict[str, Any]]] = {}  # of each instrument, all of its newest time
         self._options, self._counts = options, counts
         self._dial = (key, options.dataset, options.symbols, options.stype_in, *address)
         self._connection: LiveConnection | None = None
@@ -98,6 +100,8 @@ class GaplessStream:
         if not isinstance(item, Message):
             self.tracker.take(item, only_note=True)
             self._has_taken = True
+        elif item.kind == "status":
+            self._is_news(item)
         elif item.kind in ("gap", "recovered"):
             self.is_whole = item.kind == "recovered"
             self._has_taken = self._has_taken and self.is_whole
@@ -142,7 +146,8 @@ class GaplessStream:
         midnight = time.time_ns() // DAY_NS * DAY_NS
         self._parser, self._hoped_for = None, set(self._options.symbols)
         since = midnight if first or mbo.start is None else mbo.start
-        self._connection.connect([mbo, Subscription("definition", start=since)])
+        beside = ["definition", "status"] if self._options.status else ["definition"]
+        self._connection.connect([mbo, *(Subscription(schema, start=since) for schema in beside)])
         return items
 
     def receive(self, wait_s: float) -> list[Logical]:
@@ -275,8 +280,22 @@ class GaplessStream:
             )  # fmt: skip
         return int(stamps[-1])
 
+    def _is_news(self, status: Message) -> bool:
+        """Whether a status is new. One that a replay brings again is known by what it says: it is a state."""
+        known, said = self.statuses.get(status.instrument_id, []), status.fields
+        if said["ts"] == UNDEF_TS:
+            return True
+        if not known or said["ts"] > known[0]["ts"]:
+            known = []
+        elif said["ts"] < known[0]["ts"] or said in known:
+            return False
+        self.statuses[status.instrument_id] = [*known, said]
+        return True
+
     def _message(self, message: Message, raw: bytes) -> list[Logical]:
         """What a gateway's message means; all but heartbeats are journaled."""
+        if message.kind == "status" and not self._is_news(message):
+            return []
         if message.kind not in ("system", "error"):
             return [(message, raw)]
         assert self._connection is not None
@@ -300,7 +319,8 @@ class GaplessStream:
             is_last = bool(self._options.symbols) and not self._hoped_for
             verdict = verdicts.of_error(message, replaying=self._replaying, is_last=is_last)
             if verdict.do == verdicts.END:
-                self.fatal = SourceError(verdict.text)
+                more = "; with --status the dataset needs that schema too" if self._options.status else ""
+                self.fatal = SourceError(verdict.text + more)
             elif verdict.do == verdicts.SNAPSHOT:
                 items.append(self._gap(verdict.text, self.tracker.newest_recv, None))
                 self._ask_for_snapshot()

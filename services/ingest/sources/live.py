@@ -78,6 +78,9 @@ class LiveSource:
         self._failure: SourceError | None = None
         self._stream = GaplessStream(self._options, self._key, self._address, tracker, self._metrics)
         self._stream.is_whole = bool(found and found[0].facts["is_whole"])
+        if found:
+            statuses = found[0].facts.get("statuses", {})  # not in journals of before
+            self._stream.statuses = {int(key): said for key, said in statuses.items()}
         self._stream.last_seen_s = self._journal.newest_mtime_s()
         self._sequence = Sequence(self._annotator.items(self._logical(found[1] if found else [])))
         self._sequence.position = found[0].position if found else position
@@ -140,6 +143,7 @@ class LiveSource:
                     "annotator": self._annotator.facts(),
                     "newest_recv": stream.tracker.newest_recv,
                     "is_whole": stream.is_whole,
+                    "statuses": {str(key): said for key, said in stream.statuses.items()},
                 }
                 journal.begin_segment(Saved(sequence.position, stream.tracker.state(), facts))
             batch = batch or stream.receive(self._wait_s)

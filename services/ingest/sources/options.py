@@ -39,6 +39,7 @@ class SourceOptions:
     dataset: str = ""
     stype_in: str = "raw_symbol"
     snapshot: bool = True  # live: begin with the books as they are
+    status: bool = False  # live: subscribe to schema status too
     key_file: Path | None = None  # instead of DATABENTO_API_KEY
     gateway: str = ""  # host:port instead of Databento's own
     journal_bytes: int = 4 * 1024**3  # live: local journal is kept to this size

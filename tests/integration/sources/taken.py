@@ -23,6 +23,7 @@ class Taken:
         self.source, self.position = source, position
         self.rows: list[Rows] = []
         self.controls: list[dict[str, Any]] = []
+        self._places: list[int] = []  # records before each of them
         source.open(position, spec or source.spec)
 
     def more(self) -> None:
@@ -37,6 +38,7 @@ class Taken:
         else:
             assert chunk.control is not None
             self.controls.append(dict(chunk.control))
+            self._places.append(sum(map(len, self.rows)))
 
     @property
     def records(self) -> Rows:
@@ -58,6 +60,12 @@ class Taken:
         self.read_on(lambda: self.controls[-1]["type"] == "recovered")
         said = [each["type"] for each in self.controls if each["type"] in ("gap", "recovered")]
         assert said == ["gap", "recovered"]
+
+    def places(self, kind: str) -> list[int]:
+        """How many records came before each control of a kind."""
+        return [
+            place for each, place in zip(self.controls, self._places, strict=True) if each["type"] == kind
+        ]
 
     def gaps(self) -> list[dict[str, Any]]:
         return [each for each in self.controls if each["type"] == "gap"]

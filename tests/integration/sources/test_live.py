@@ -110,6 +110,46 @@ def test_definitions_of_the_time_between_two_connections_are_asked_for(
     assert len(taken.controls) == CONTROLS, "those known already are not given again"
 
 
+def test_statuses_come_in_their_places_and_once_though_replays_bring_them_again(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.statuses = _halt(market_rows, 8_000, 12_000)
+    first = live(status=True)
+    taken = Taken(first)
+    for place in (8_002, 12_002):
+        gateway.limit = place
+        taken.until(place)
+        gateway.drop()
+    first.close()
+    assert [each.schema for each in gateway.requests[-1]] == ["mbo", "definition", "status"]
+    gateway.limit = COUNT
+    again = Taken(live(status=True), taken.position, first.spec).until(COUNT - sum(map(len, taken.rows)))
+    assert same(np.concatenate((taken.records, again.records)), market_rows)
+    assert again.controls == [], "nothing is said again by another process"
+    statuses = [each for each in taken.controls if each["type"] == "status"]
+    assert [(each["instrument_id"], each["action"], each["reason"]) for each in statuses] == [
+        (10_001, "halt", "luld_pause"),
+        (10_001, "trading", "none"),
+    ]
+    assert taken.places("status") == [8_000, 12_000]
+
+
+def test_statuses_are_not_asked_for_unless_wanted(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.statuses = _halt(market_rows, 8_000, 12_000)
+    assert len(Taken(live()).until(COUNT).controls) == CONTROLS
+
+
+def _halt(market: Rows, begin: int, end: int) -> dict[int, bytes]:
+    """One instrument does not trade from one record to another."""
+    times = market["ts_event"].tolist()
+    return {
+        begin: messages.status(10_001, times[begin], dbn.StatusAction.HALT, dbn.StatusReason.LULD_PAUSE),
+        end: messages.status(10_001, times[end], dbn.StatusAction.TRADING, dbn.StatusReason.NONE),
+    }
+
+
 def test_a_new_process_goes_on_from_the_journal(gateway: FakeGateway, live: Make, market_rows: Rows) -> None:
     gateway.limit = 9000
     first = live()

@@ -67,6 +67,7 @@ class FakeGateway:
         self.oldest_index = 0  # replays from before this record are refused: aged out
         self.rejects: deque[tuple[str, dbn.ErrorCode]] = deque()  # one session each, at its start
         self.break_after: int | None = None  # records of the next snapshot after which the connection breaks
+        self.statuses: dict[int, bytes] = {}  # status messages, by the record they come before
         self.unknown: set[str] = set()  # symbols that do not resolve
         self.first_bytes = b""  # sent instead of metadata
         self.requests: list[list[Subscription]] = []  # what every started session subscribed to
@@ -277,9 +278,12 @@ class FakeGateway:
 
     async def _follow(self, session: Session, index: int, ids: set[int] | None) -> None:
         quiet_since = time.monotonic()
+        has_status = any(each.schema == "status" for each in session.subscriptions)
+        statuses = self.statuses if has_status else {}
         while not session.writer.is_closing():
-            end = min(self.cursor, index + _SLICE)
+            end = min(self.cursor, index + _SLICE, *(place for place in statuses if place > index))
             if end > index:
+                await self._write(session, statuses.get(index, b""))
                 part = self.records[index:end]
                 if ids is not None:
                     part = part[np.isin(part["instrument_id"], list(ids))]

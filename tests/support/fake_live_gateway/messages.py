@@ -57,6 +57,14 @@ def definition(instrument_id: int, symbol: str, tick_px: int = PX_SCALE // 100) 
     return raw.tobytes()
 
 
+def status(instrument_id: int, ts_ns: int, action: dbn.StatusAction, reason: dbn.StatusReason) -> bytes:
+    return bytes(
+        dbn.StatusMsg(
+            publisher_id=1, instrument_id=instrument_id, ts_event=ts_ns, ts_recv=ts_ns, action=action, reason=reason,
+        )
+    )  # fmt: skip
+
+
 def snapshot(taken: Rows, ids: set[int] | None) -> Rows:
     """The books after `taken`, as Databento sends them: R, then adds in queue order, the last with F_LAST."""
     if not len(taken):
