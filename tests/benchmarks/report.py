@@ -145,16 +145,16 @@ def markdown(table: Table) -> str:
 
 
 def put(name: str, text: str, path: Path = RESULTS) -> None:
-    """Replace this machine's section `name` of the results, or add it at the end."""
+    """Replace this machine's section `name` of the results, or add it at the end of a file that may be new."""
     name = f"{name}, {cpu()}"
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     section = f"{start}\n{text.strip()}\n{end}"
-    whole = path.read_text(encoding="utf-8")
+    whole = path.read_text(encoding="utf-8") if path.exists() else ""
     if start in whole:
         before, _, rest = whole.partition(start)
         whole = before + section + rest.partition(end)[2]
     else:
-        whole = whole.rstrip() + "\n\n" + section + "\n"
+        whole = f"{whole.rstrip()}\n\n{section}\n".lstrip()
     path.write_text(whole, encoding="utf-8")
 
 

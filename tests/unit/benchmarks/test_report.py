@@ -20,6 +20,12 @@ def test_a_section_is_added_then_replaced(tmp_path: Path, monkeypatch: pytest.Mo
     )
 
 
+def test_a_file_of_results_may_be_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "cpu", lambda: "A")
+    put("one", "1", tmp_path / "new.md")
+    assert (tmp_path / "new.md").read_text() == "<!-- one, A -->\n1\n<!-- /one, A -->\n"
+
+
 def test_a_table_has_a_rule_as_wide_as_its_head() -> None:
     assert markdown(iter([("a", "b"), (1, 2)])) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
