@@ -48,9 +48,7 @@ AT_CARRY, AT_CARRY_ORDINALS, AT_CARRY_SLOTS = range(114, 117)
 BOOK_CAP, INDEX_CAP, TABLE_CAP, ORDER_CAP, LEVEL_CAP, CHUNK_CAP, DIR_CAP, DIRTY_CAP, GRAVE_CAP, ROW_CAP = (
     range(117, 127)
 )
-HINTS = (
-    144  # + record & 7: how many levels of its side are better than the price of what a record a few on names
-)
+HINTS = 144  # + record & 7: how many levels of its side are better than the price of a record a few on
 HINT = 152  # the one of this record, at best: who uses it checks it; -1: none
 META_WORDS = 160
 

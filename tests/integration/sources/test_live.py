@@ -134,6 +134,23 @@ def test_statuses_come_in_their_places_and_once_though_replays_bring_them_again(
     assert taken.places("status") == [8_000, 12_000]
 
 
+def test_statuses_of_segments_that_are_not_read_again_are_known_after_a_restart(
+    gateway: FakeGateway, live: Make, market_rows: Rows
+) -> None:
+    gateway.statuses = _halt(market_rows, 2_000, 3_000)
+    gateway.limit, gateway.rate = COUNT // 2, 20_000  # as it comes, or all of it is one segment
+    first = live(status=True, journal_bytes=400_000)
+    taken = Taken(first).until(COUNT // 2)
+    first.close()
+    again = Taken(live(status=True, journal_bytes=400_000), taken.position, first.spec)
+    again.read_on(lambda: len(gateway.requests) == 2)
+    for raw in gateway.statuses.values():
+        gateway.send(raw)
+    gateway.limit = COUNT
+    again.until(COUNT // 2)
+    assert again.controls == []
+
+
 def test_statuses_are_not_asked_for_unless_wanted(
     gateway: FakeGateway, live: Make, market_rows: Rows
 ) -> None:
